@@ -1,0 +1,5 @@
+"""``python -m vexbench``."""
+
+from vexbench.cli import main
+
+main()

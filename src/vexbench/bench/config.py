@@ -1,0 +1,88 @@
+"""What a study compares, from a TOML file or from Python; needs no tensor library."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from vexbench.errors import VexbenchError, unknown
+
+
+def _named(value: Any) -> Any:
+    """A name alone stands for the name with the default parameters."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+@final
+class Pick(BaseModel):
+    """A registered name, with parameters as further keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters given."""
+        return dict(self.model_extra or {})
+
+
+Picks = tuple[Annotated[Pick, BeforeValidator(_named)], ...]
+
+
+@final
+class StudyConfig(BaseModel):
+    """A study: every dataset × model × method × metric.
+
+    An empty list of methods or metrics means all there are. A model is ``demo``, a checkpoint's path, or, from Python,
+    a `Classifier`. `target` says which class is explained: the predicted one, or the label.
+
+    >>> StudyConfig(methods=["grad_cam", {"name": "occlusion", "patch": 9}]).methods[1].params
+    {'patch': 9}
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    title: str = "Which explanation can be trusted?"
+    datasets: Picks = (Pick(name="scenes"),)
+    models: tuple[Any, ...] = ("demo",)
+    methods: Picks = ()
+    metrics: Picks = ()
+    target: Literal["predicted", "label"] = "predicted"
+    seed: int = 0
+    device: str = "cpu"
+    batch_size: int = Field(default=64, ge=1)
+    out: Path = Path("vexbench-study")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                raise unknown("study setting", key, type(self).model_fields) from None
+            raise VexbenchError(f"study setting '{key}': {first['msg']}; got {first['input']!r}.") from None
+
+    @classmethod
+    def read(cls, path: Path, **settings: Any) -> "StudyConfig":
+        """Read a study from a TOML file; paths in it are relative to the file; `settings` take precedence.
+
+        Raises
+        ------
+        VexbenchError
+            The file is missing or no TOML, or holds a setting that does not exist or has a wrong value.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise VexbenchError(f"cannot read the study file {path}: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise VexbenchError(f"{path} is not a valid TOML file: {error}.") from error
+        beside = path.parent
+        for entry in values.get("datasets", []):
+            if isinstance(entry, dict) and isinstance(entry.get("root"), str):
+                entry["root"] = str(beside / entry["root"])
+        if isinstance(values.get("models"), list):
+            values["models"] = [model if model == "demo" else str(beside / str(model)) for model in values["models"]]
+        return cls(**{**values, **settings})

@@ -1,0 +1,335 @@
+"""Run a plan into a store, part by part; what is there already is never computed again."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from vexbench.bench.config import StudyConfig
+from vexbench.bench.local import local
+from vexbench.bench.plan import CHUNK, Group, Plan, plan
+from vexbench.errors import NotApplicable, VexbenchError
+from vexbench.explaining import maps_of, reexplain, scores_of
+from vexbench.probe import Probe
+from vexbench.registry import DATASETS, METHODS, METRICS, Choice
+from vexbench.results import store as files
+from vexbench.results.frame import frame
+from vexbench.results.provenance import provenance
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many parts are done, and how many there are."""
+
+
+@final
+@dataclass(frozen=True)
+class Result:
+    """A study's folder."""
+
+    out: Path
+
+    def frame(self) -> pl.DataFrame:
+        """One row per image and score: dataset, model, method, params, metric, image, target, predicted, correct, score."""
+        return frame(self.out)
+
+    def failures(self) -> dict[str, list[str]]:
+        """What could not be computed, by reason."""
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.out.rglob("*failed.json")):
+            cell = f"{path.parent.name.rpartition('-')[0]} {path.name.partition('-')[0] if path.name != 'failed.json' else ''}"
+            found.setdefault(files.read_json(path)["reason"], []).append(cell.strip())
+        return found
+
+    def report(self) -> Path:
+        """Render the page, from the store alone."""
+        from vexbench.report import report
+
+        return report(self.out)
+
+
+@final
+@dataclass(frozen=True)
+class Task:
+    """One method on one chunk of images: explain, then score by every metric."""
+
+    group: int
+    method: int
+    chunk: int
+
+
+def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
+    """Run a study, or what is missing of it, into `config.out`.
+
+    A method or metric that fails is recorded with its reason, and the rest goes on. Interrupted at any point, the same
+    call goes on where it was, to the same result; finished, it does nothing.
+
+    Raises
+    ------
+    VexbenchError
+        The study names what does not exist, or the folder holds another study or cannot be written.
+    """
+    study = plan(config)
+    _claim(study)
+    runner = Runner(study, progress)
+    for group in range(len(study.groups)):
+        runner.prepare(group)
+    tasks = list(runner.missing())
+    if tasks:
+        runner.note_start()
+    for _ in local(runner.work, tasks):
+        pass
+    runner.finish()
+    return Result(config.out)
+
+
+def _claim(study: Plan) -> None:
+    store = study.store
+    store.claim()
+    config = study.config.model_dump(mode="json", exclude={"out", "models"})
+    config["models"] = [f"{group.classifier.name}@{group.classifier.digest}" for group in study.groups]
+    if store.study.exists():
+        described = files.read_json(store.study)
+        before = described["config"]
+        # more datasets, models, methods or metrics may join a study; what decides its numbers may not change
+        changed = [key for key in ("seed", "target") if before.get(key) != config[key]]
+        if changed:
+            raise VexbenchError(
+                f"{store.root} holds a study with another {' and '.join(changed)} "
+                f"({', '.join(f'{key} {before.get(key)}' for key in changed)}); choose another --out."
+            )
+        if before != config:
+            files.write_json(store.study, {**described, "config": config, "title": study.config.title})
+        return
+    made_with = provenance(study.config.device)
+    files.write_json(store.study, {"title": study.config.title, "config": config, "provenance": made_with})
+
+
+@final
+class Runner:
+    """A plan at work; tasks are independent of each other."""
+
+    def __init__(self, study: Plan, progress: Progress) -> None:
+        self.study, self._progress = study, progress
+        self._done = 0
+        self._total = len(study.metrics) * len(study.methods) * sum(group.chunks for group in study.groups)
+
+    def prepare(self, index: int) -> None:
+        """Describe the group's data and model, store its images and predictions."""
+        group = self.study.groups[index]
+        home = self._home(group)
+        dataset = group.dataset
+        described = {
+            "name": dataset.name,
+            "title": dataset.title,
+            "revision": dataset.revision,
+            "class_names": dataset.class_names,
+            "counts": dataset.counts,
+            "images": len(dataset),
+            "skipped": [asdict(skipped) for skipped in dataset.skipped],
+            "params": group.dataset_choice.params,
+            "paper": DATASETS[dataset.name].paper if dataset.name in DATASETS else "",
+        }
+        if not (home.parent / "dataset.json").exists():
+            files.write_json(home.parent / "dataset.json", described)
+        if not (home / "card.json").exists():
+            files.write_json(home / "card.json", card(group))
+        if (home / "predictions.parquet").exists():
+            return
+        for chunk in range(group.chunks):
+            if {chunk} <= files.parts(home / "predictions.parquet") & files.parts(home / "images.zarr"):
+                continue
+            rows = _rows(group, chunk)
+            images = load_images(group, rows)
+            logits = Probe(group.classifier, images, [0] * len(images), batch_size=self.study.config.batch_size).logits
+            probabilities = logits.softmax(1).cpu()
+            predicted = probabilities.argmax(1)
+            labels = torch.tensor([dataset.labels[row] for row in rows])
+            targets = labels.where(labels >= 0, predicted) if self.study.config.target == "label" else predicted
+            table = pl.DataFrame(
+                {
+                    "image": [dataset.ids[row] for row in rows],
+                    "target": targets.numpy(),
+                    "label": labels.numpy(),
+                    "predicted": predicted.numpy(),
+                    "probability": probabilities.gather(1, targets[:, None])[:, 0].numpy(),
+                    "correct": [bool(p == t) if t >= 0 else None for p, t in zip(predicted, labels, strict=True)],
+                },
+                schema_overrides={"correct": pl.Boolean},
+            )
+            pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
+            files.write_part(home / "images.zarr", chunk, pixels)
+            files.write_part(home / "predictions.parquet", chunk, table)
+        files.finish(home / "images.zarr", group.chunks)
+        files.finish(home / "predictions.parquet", group.chunks)
+
+    def note_start(self) -> None:
+        """Note what a resumed or extended study goes on with: packages may have changed in between."""
+        study = self.study.store.study
+        described = files.read_json(study)
+        if any(self.study.store.root.rglob("maps.*")):
+            described["provenance"].setdefault("resumed", []).append(provenance(self.study.config.device))
+            files.write_json(study, described)
+
+    def missing(self) -> Iterator[Task]:
+        """Tasks of which a part is still to be made; finished cells are counted as done."""
+        for number, group in enumerate(self.study.groups):
+            for index, method in enumerate(self.study.methods):
+                for chunk in range(group.chunks):
+                    if next(self._lacking(group, method, chunk), None) is None:
+                        self._done += len(self.study.metrics)
+                    else:
+                        yield Task(number, index, chunk)
+
+    def work(self, task: Task) -> None:
+        """Explain a chunk of images, or read its maps, and score it by every metric that lacks it."""
+        group, method = self.study.groups[task.group], self.study.methods[task.method]
+        home = self._home(group)
+        place = self.study.store.method(home, method)
+        lacking = list(self._lacking(group, method, task.chunk))
+        self._done += len(self.study.metrics) - len(lacking)
+        if (place / "failed.json").exists():
+            return
+        rows = _rows(group, task.chunk)
+        predictions = files.read_frame(home / "predictions.parquet")[rows.start : rows.stop]
+        images = load_images(group, rows)
+        targets = predictions["target"].to_torch()
+
+        def probe() -> Probe:
+            config = self.study.config
+            return Probe(group.classifier, images, targets, seed=config.seed, batch_size=config.batch_size)
+
+        if not (place / "choice.json").exists():
+            files.write_json(place / "choice.json", _described(METHODS[method.name], method))
+        maps = self._maps(group, method, task.chunk, probe)
+        if maps is None:
+            self._done += len(lacking)
+            return
+        regions = _regions(group, rows, targets)
+        for metric in lacking:
+            self._progress(f"{METHODS[method.name].title} · {METRICS[metric.name].title}", self._done, self._total)
+            path = self.study.store.metric(place, metric)
+            if not path.with_suffix(".json").exists():
+                files.write_json(path.with_suffix(".json"), _described(METRICS[metric.name], metric))
+            try:
+                if "regions" in METRICS[metric.name].needs and regions is None:
+                    raise NotApplicable(f"dataset '{group.dataset.name}' says not where the evidence is.")
+                scores = scores_of(metric, maps, probe(), regions=regions, explain=reexplain(method))
+            except Exception as error:  # noqa: BLE001  a metric that fails must not end the study; the reason is recorded
+                _record_failure(path.with_suffix(".failed.json"), error)
+            else:
+                table = pl.DataFrame({"image": predictions["image"], "score": scores.double().cpu().numpy()})
+                files.write_part(path, task.chunk, table)
+            self._done += 1
+        self._progress(METHODS[method.name].title, self._done, self._total)
+        if task.chunk == group.chunks - 1:
+            self._merge(group, method)
+
+    def finish(self) -> None:
+        """Merge what a kill between the last part and its merge left apart; note the end of the study once."""
+        for group in self.study.groups:
+            for method in self.study.methods:
+                self._merge(group, method)
+        described = files.read_json(self.study.store.study)
+        last = (described["provenance"].get("resumed") or [described["provenance"]])[-1]
+        if "finished" not in last:
+            last["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+            files.write_json(self.study.store.study, described)
+        self._progress("done", self._total, self._total)
+
+    def _merge(self, group: Group, method: Choice) -> None:
+        place = self.study.store.method(self._home(group), method)
+        everything = range(group.chunks)
+        paths = [place / "maps.zarr", *(self.study.store.metric(place, metric) for metric in self.study.metrics)]
+        for path in paths:
+            if files.parts(path) >= set(everything):
+                files.finish(path, group.chunks)
+
+    def _maps(self, group: Group, method: Choice, chunk: int, probe: Callable[[], Probe]) -> Tensor | None:
+        place = self.study.store.method(self._home(group), method)
+        path = place / "maps.zarr"
+        rows = _rows(group, chunk)
+        device = group.classifier.device
+        if path.exists():
+            return torch.from_numpy(files.read_array(path, slice(rows.start, rows.stop))).to(device)
+        if chunk in files.parts(path):
+            return torch.from_numpy(files.read_part(path, chunk)).to(device)
+        self._progress(METHODS[method.name].title, self._done, self._total)
+        try:
+            maps = maps_of(probe(), method)
+        except Exception as error:  # noqa: BLE001  a method that fails must not end the study; the reason is recorded
+            _record_failure(place / "failed.json", error)
+            return None
+        files.write_part(path, chunk, maps.cpu().numpy())
+        return maps
+
+    def _lacking(self, group: Group, method: Choice, chunk: int) -> Iterator[Choice]:
+        """Metrics of this method that have no result for this chunk, and have not failed."""
+        place = self.study.store.method(self._home(group), method)
+        if (place / "failed.json").exists():
+            return
+        for metric in self.study.metrics:
+            path = self.study.store.metric(place, metric)
+            if not (path.exists() or path.with_suffix(".failed.json").exists() or chunk in files.parts(path)):
+                yield metric
+
+    def _home(self, group: Group) -> Path:
+        store = self.study.store
+        dataset = store.dataset(group.dataset.name, group.dataset.revision)
+        return store.model(dataset, group.classifier.name, group.classifier.digest)
+
+
+def card(group: Group) -> dict[str, Any]:
+    """The model's card, with at least what the classifier knows."""
+    classifier = group.classifier
+    known = {
+        "architecture": classifier.name,
+        "class_names": classifier.class_names or group.dataset.class_names,
+        "mean": classifier.mean,
+        "std": classifier.std,
+        "input_size": classifier.input_size,
+        "target_layer": classifier.target_layer,
+        "digest": classifier.digest,
+    }
+    return {**classifier.card, **known}
+
+
+def load_images(group: Group, rows: range) -> Tensor:
+    """Images as the classifier takes them: (N, 3, size, size) in [0, 1]."""
+    size = group.classifier.input_size
+    pixels = [group.dataset.image(row, size) for row in rows]
+    if len({image.shape for image in pixels}) > 1:
+        raise VexbenchError(
+            "the images differ in size, and the model does not say what it takes; give the Classifier an input_size=."
+        )
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(group.classifier.device) / 255
+
+
+def _rows(group: Group, chunk: int) -> range:
+    return range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(group.dataset)))
+
+
+def _regions(group: Group, rows: range, targets: Tensor) -> Tensor | None:
+    size = group.classifier.input_size or group.dataset.image(rows.start).shape[0]
+    found = [group.dataset.region(row, int(target), size) for row, target in zip(rows, targets, strict=True)]
+    known = [region for region in found if region is not None]
+    return torch.from_numpy(np.stack(known)).to(group.classifier.device) if len(known) == len(found) else None
+
+
+def _described(entry: Any, choice: Choice) -> dict[str, Any]:
+    names = ("title", "family", "paper", "summary", "signed", "direction", "range")
+    return {
+        "name": choice.name,
+        "params": choice.params,
+        "version": choice.version,
+        **{name: getattr(entry, name) for name in names if hasattr(entry, name)},
+    }
+
+
+def _record_failure(path: Path, error: Exception) -> None:
+    reason = str(error) if isinstance(error, VexbenchError) else f"{type(error).__name__}: {error}"
+    files.write_json(path, {"reason": reason, "error": type(error).__name__})

@@ -1,0 +1,55 @@
+"""The command line: one thin module per command over the public interface."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vexbench.cli.data import data
+from vexbench.cli.explain import explain
+from vexbench.cli.list import list_entries
+from vexbench.cli.report import report
+from vexbench.cli.run import run
+from vexbench.cli.show import show
+from vexbench.cli.train import train
+from vexbench.errors import VexbenchError
+
+app = typer.Typer(
+    help="Which visual explanation of a convolutional network can be trusted? Measure it.",
+    epilog="Start with: vexbench run  (drawn scenes, a small network that ships with the package, a report)",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+for command in (run, report, show, explain, train, data):
+    app.command()(command)
+app.command("list")(list_entries)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("vexbench"))
+        raise typer.Exit
+
+
+@app.callback()
+def _vexbench(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: 0 is success, 1 a mistake that a message explains, 2 wrong usage, 130 an interruption."""
+    try:
+        app()
+    except VexbenchError as error:
+        typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+        typer.echo(str(error), err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; the same command goes on where it was.", err=True)
+        sys.exit(130)

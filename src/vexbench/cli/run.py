@@ -1,0 +1,82 @@
+"""``vexbench run``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vexbench.errors import VexbenchError
+
+
+def run(
+    study: Annotated[Path | None, typer.Argument(help="A study file (TOML); without one, the embedded default.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the study; a run that was killed goes on there.")] = Path(
+        "vexbench-study"
+    ),
+    data: Annotated[str | None, typer.Option(help="Dataset: scenes, intel or folder.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the dataset lies.")] = None,
+    per_class: Annotated[int | None, typer.Option(help="Images per class.", min=1)] = None,
+    model: Annotated[list[Path] | None, typer.Option(help="A checkpoint, or 'demo'; may be repeated.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Ids, joined by commas; all by default.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Ids, joined by commas; all by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, …")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per pass through the network.", min=1)] = None,
+    report: Annotated[bool, typer.Option(help="Render the report at the end.")] = True,
+) -> None:
+    """Explain, score and report: every dataset × model × method × metric of a study.
+
+    Kill it at any point and run it again: it goes on where it was, to the same result.
+
+    [bold]Examples[/bold]
+
+      vexbench run --out demo
+
+      vexbench run study.toml --out study
+
+      vexbench run --data intel --root intel --per-class 16 --model runs/plain --methods grad_cam,occlusion,random
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    import vexbench as vb
+
+    settings = {
+        "models": tuple(str(path) for path in model) if model else None,
+        "methods": tuple(methods.split(",")) if methods else None,
+        "metrics": tuple(metrics.split(",")) if metrics else None,
+        "seed": seed,
+        "device": device,
+        "batch_size": batch_size,
+    }
+    dataset = {"root": None if root is None else str(root), "per_class": per_class}
+    given = {key: value for key, value in dataset.items() if value is not None}
+    if data is not None:
+        settings["datasets"] = ({"name": data, **given},)
+    elif given:
+        raise VexbenchError("--root and --per-class belong to a dataset; name it with --data.")
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    config = vb.StudyConfig(out=out, **chosen) if study is None else vb.StudyConfig.read(study, out=out, **chosen)
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task("opening", total=None)
+
+        def progress(doing: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{doing:<42.42}", completed=done, total=total)
+
+        result = vb.run(config, progress=progress)
+    for reason, cells in result.failures().items():
+        console.print(f"not computed: {', '.join(cells)}\n  {reason}", highlight=False, markup=False)
+    if report:
+        typer.echo(result.report())
+    else:
+        typer.echo(result.out)

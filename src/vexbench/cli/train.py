@@ -1,0 +1,68 @@
+"""``vexbench train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """
+Train a network, and test it.
+
+Writes model.safetensors, card.json, curves.csv and curves.png to --out. Killed or interrupted, the same command goes
+on after the last finished epoch.
+
+Examples:
+
+  vexbench train --data intel --root ~/intel --out runs/plain
+
+  vexbench train --data intel --root ~/intel --model resnet18 --epochs 10 --out runs/resnet18
+
+  vexbench train --data folder --root photos --model tf_efficientnet_lite0 --pretrained --size 224 --epochs 4
+
+  vexbench train --data scenes --variant shortcut --model plain_cnn_small --size 64
+"""
+
+
+def train(
+    data: Annotated[str, typer.Option(help="Dataset: intel, folder or scenes.")] = "intel",
+    root: Annotated[Path | None, typer.Option(help="Where its images are.")] = None,
+    model: Annotated[
+        str, typer.Option(help="plain_cnn, attention_cnn, plain_cnn_small, or any torchvision or timm name.")
+    ] = "plain_cnn",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 12,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="runs/DATA-MODEL")] = None,
+    size: Annotated[int, typer.Option(min=16, help="Images are squashed to SIZE × SIZE pixels.")] = 96,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 64,
+    lr: Annotated[
+        float | None, typer.Option(help="Highest learning rate.", show_default="0.003; 0.0003 when pretrained")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start from ImageNet weights; may download them.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
+    variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain or shortcut.")] = None,
+) -> None:
+    """Train a network, and test it."""
+    from vexbench.models.train import TrainConfig
+    from vexbench.models.train import train as run
+
+    params = {"root": str(root) if root else None, "variant": variant}
+    run(
+        TrainConfig(
+            data=data,
+            params={key: value for key, value in params.items() if value is not None},
+            model=model,
+            epochs=epochs,
+            size=size,
+            batch_size=batch_size,
+            learning_rate=lr,
+            seed=seed,
+            pretrained=pretrained,
+            device=device,
+            out=out or Path("runs") / f"{data}-{model.replace('/', '-')}",
+        )
+    )
+
+
+train.__doc__ = EXAMPLES

@@ -1,0 +1,10 @@
+"""Images to explain: photographs in folders, and drawn scenes with exact masks. ``vb.datasets()`` lists them."""
+
+import sys
+
+from vexbench.datasets import folders, intel, scenes
+from vexbench.registry import Listing
+
+__all__ = ["folders", "intel", "scenes"]
+
+sys.modules[__name__].__class__ = Listing

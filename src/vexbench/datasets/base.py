@@ -1,0 +1,66 @@
+"""A dataset: images by index at any size, labels, and where the evidence is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, final
+
+import numpy as np
+from jaxtyping import Bool
+
+from vexbench.imaging import RGB
+
+# not Self, which beartype cannot check here
+D = TypeVar("D", bound="Dataset")
+
+
+@final
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be used, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """Images with labels; no tensor library needed.
+
+    `revision` names the content: another image, another order of classes or another drawing rule changes it.
+    `labels` holds class indices, -1 for an image without a label. `counts` holds images per split and class.
+    """
+
+    name: str
+    title: str
+    revision: str
+    class_names: tuple[str, ...]
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    counts: dict[str, dict[str, int]]
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def image(self, index: int, size: int | None = None) -> RGB:
+        """The image as 8-bit RGB, (size, size, 3); without a size, as it is.
+
+        Raises
+        ------
+        VexbenchError
+            The file cannot be read; the message names it.
+        """
+
+    def region(self, index: int, target: int, size: int) -> Bool[np.ndarray, "size size"] | None:
+        """Where the evidence of the class `target` is; None where the dataset has no annotation."""
+        return None
+
+    def select(self: D, indices: Sequence[int]) -> D:
+        """The same dataset with only these images."""
+        picked: dict[str, Any] = {
+            "ids": tuple(self.ids[i] for i in indices),
+            "labels": tuple(self.labels[i] for i in indices),
+        }
+        return replace(self, **picked)

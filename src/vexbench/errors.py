@@ -1,0 +1,20 @@
+"""Errors a user can act on: one line that says what was expected, what came, and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class VexbenchError(Exception):
+    """A mistake in the input, not in vexbench; the command line prints it without a traceback."""
+
+
+class NotApplicable(VexbenchError):
+    """A method or metric that is not defined for this network or data; a study records it and goes on."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> VexbenchError:
+    """Build the error for a name that does not exist, with the nearest ones that do."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}."
+    return VexbenchError(f"unknown {kind} '{name}'; {hint}")

@@ -1,0 +1,221 @@
+"""Explain and evaluate: the two verbs of the public interface, over probes of bounded size."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vexbench.errors import VexbenchError
+from vexbench.models.base import Classifier
+from vexbench.probe import Explain, Probe, checked_images
+from vexbench.registry import METHODS, METRICS, Choice
+from vexbench.types import Maps, Scores
+
+CHUNK = 32
+"""Images explained together; bounds the memory, since a method may hold several copies of them."""
+
+
+def maps_of(probe: Probe, choice: Choice) -> Maps:
+    """Run a method on a probe: maps at the images' size (bilinear), checked.
+
+    Raises
+    ------
+    VexbenchError
+        The method returned a wrong shape or values that are not finite.
+    """
+    maps = METHODS[choice.name].function(probe, **choice.params).detach().float()
+    count, _, height, width = probe.images.shape
+    if maps.ndim != 3 or len(maps) != count:
+        raise VexbenchError(f"method '{choice.name}' must return {count} maps (N, h, w), not {tuple(maps.shape)}.")
+    if not bool(torch.isfinite(maps).all()):
+        raise VexbenchError(f"method '{choice.name}' returned NaN or infinite values for this network.")
+    if maps.shape[1:] == (height, width):
+        return maps
+    return functional.interpolate(maps[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
+def scores_of(
+    choice: Choice, maps: Maps, probe: Probe, *, regions: Tensor | None = None, explain: Explain | None = None
+) -> Scores:
+    """Run a metric on maps: one score per image.
+
+    Raises
+    ------
+    VexbenchError
+        The metric needs regions or a method to explain with, and there is none.
+    """
+    metric = METRICS[choice.name]
+    given: dict[str, Any] = {"maps": maps, "probe": probe, "regions": regions, "explain": explain}
+    for need, how in {
+        "regions": "regions=, a boolean tensor (N, H, W) that is true where the evidence is",
+        "explain": "explain=, the id of the method that made the maps",
+    }.items():
+        if need in metric.needs and given[need] is None:
+            raise VexbenchError(f"metric '{choice.name}' needs {how}.")
+    return metric.function(*(given[need] for need in metric.needs), **choice.params)
+
+
+@overload
+def explain(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor | Sequence[int] | None,
+    method: str,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    **params: Any,
+) -> Maps: ...
+
+
+@overload
+def explain(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor | Sequence[int] | None,
+    method: Sequence[str | Choice],
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> dict[str, Maps]: ...
+
+
+def explain(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor | Sequence[int] | None,
+    method: str | Sequence[str | Choice],
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    **params: Any,
+) -> Maps | dict[str, Maps]:
+    """Explain why the network gives each image its target class, by one method or several that share passes.
+
+    Parameters
+    ----------
+    classifier
+        The network; it is left as it was found.
+    images
+        (N, 3, H, W) in [0, 1].
+    targets
+        (N,) class indices; None explains the predicted classes.
+    method
+        A method's id, or a list of ids or choices.
+    seed
+        For methods that draw noise; the noise of an image depends on the seed and the image only.
+    batch_size
+        Images per pass through the network.
+    params
+        The method's own parameters, for one method only.
+
+    Returns
+    -------
+    maps
+        (N, H, W) float32; a dict of them by id for several methods.
+
+    Raises
+    ------
+    VexbenchError
+        An unknown method or parameter, wrong images or targets.
+    NotApplicable
+        The method is not defined for this network.
+    """
+    if isinstance(method, str):
+        choices = [METHODS[method].bind(**params)]
+    elif params:
+        raise VexbenchError("parameters go to one method; for several give choices, e.g. Choice.of('occlusion', patch=9).")
+    else:
+        choices = [
+            METHODS[name].bind() if isinstance(name, str) else METHODS[name.name].bind(**name.params) for name in method
+        ]
+    parts: list[list[Maps]] = [[] for _ in choices]
+    for probe, _ in _probes(classifier, images, targets, seed, batch_size):
+        for choice, rows in zip(choices, parts, strict=True):
+            rows.append(maps_of(probe, choice))
+    maps = [torch.cat(rows) if rows else images.new_zeros((0, *images.shape[2:])) for rows in parts]
+    return maps[0] if isinstance(method, str) else {_key(choice, choices): m for choice, m in zip(choices, maps, strict=True)}
+
+
+def _key(choice: Choice, choices: Sequence[Choice]) -> str:
+    alone = sum(other.name == choice.name for other in choices) == 1
+    return choice.name if alone else f"{choice.name}({choice.label})"
+
+
+def evaluate(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor | Sequence[int] | None,
+    maps: Maps,
+    metric: str,
+    *,
+    regions: Tensor | None = None,
+    explain: str | Choice | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    **params: Any,
+) -> Scores:
+    """Score maps by a metric, one score per image; NaN where the metric is not defined.
+
+    Parameters
+    ----------
+    classifier, images, targets, seed, batch_size
+        As for `explain`.
+    maps
+        (N, H, W), at the images' size.
+    metric
+        A metric's id.
+    regions
+        (N, H, W) bool, true where the evidence is; for metrics of localisation.
+    explain
+        The method that made the maps, for metrics that explain again.
+    params
+        The metric's own parameters.
+
+    Raises
+    ------
+    VexbenchError
+        An unknown metric or parameter, maps of another shape or not finite, or a need that is not met.
+    """
+    choice = METRICS[metric].bind(**params)
+    images = checked_images(images)
+    expected = (len(images), *images.shape[2:])
+    if tuple(maps.shape) != expected or not bool(torch.isfinite(maps).all()):
+        raise VexbenchError(f"maps must be {expected} and finite; got {tuple(maps.shape)}, NaN or infinite values included.")
+    if regions is not None and (tuple(regions.shape) != expected or regions.dtype != torch.bool):
+        raise VexbenchError(f"regions must be bool {expected}; got {regions.dtype} {tuple(regions.shape)}.")
+    again = None if explain is None else reexplain(explain)
+    rows = [
+        scores_of(
+            choice,
+            maps[window].to(probe.images.device).float(),
+            probe,
+            regions=None if regions is None else regions[window].to(probe.images.device),
+            explain=again,
+        )
+        for probe, window in _probes(classifier, images, targets, seed, batch_size)
+    ]
+    return torch.cat(rows) if rows else images.new_zeros(0)
+
+
+def reexplain(method: str | Choice) -> Explain:
+    """A function from a probe to maps at image size, by a method's id or choice."""
+    name, params = (method, {}) if isinstance(method, str) else (method.name, method.params)
+    choice = METHODS[name].bind(**params)
+    return lambda probe: maps_of(probe, choice)
+
+
+def _probes(
+    classifier: Classifier, images: Tensor, targets: Tensor | Sequence[int] | None, seed: int, batch_size: int
+) -> Iterator[tuple[Probe, slice]]:
+    images = checked_images(images)
+    wanted = None if targets is None else torch.as_tensor(targets)
+    if wanted is not None and wanted.shape != (len(images),):
+        came = f"{len(wanted)} targets" if wanted.ndim == 1 else f"targets of shape {tuple(wanted.shape)}"
+        raise VexbenchError(f"there are {len(images)} images but {came}; give one class index per image.")
+    for start in range(0, len(images), CHUNK):
+        window = slice(start, start + CHUNK)
+        chosen = None if wanted is None else wanted[window]
+        yield Probe(classifier, images[window], chosen, seed=seed, batch_size=batch_size), window

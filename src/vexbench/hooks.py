@@ -1,0 +1,78 @@
+"""The only file that touches a network's hooks; each is removed on every way out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from vexbench.errors import VexbenchError
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[nn.Module]:
+    """Put a network into evaluation mode, and each of its modules back as it was."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield module
+    finally:
+        for part in training:
+            part.training = True
+
+
+@contextmanager
+def cutting(layer: nn.Module, name: str) -> Iterator[list[Tensor]]:
+    """Collect the layer's outputs as leaves of a new graph that starts behind the layer.
+
+    What follows gets a copy, so that an in-place ReLU behind the layer leaves the record intact,
+    and a backward pass stops here. A layer that is used several times, such as a shared ReLU, is cut each time;
+    outputs that are not spatial, as when it is used in the classifier too, pass through.
+
+    Raises
+    ------
+    VexbenchError
+        The layer gave no tensor of shape (N, C, h, w), or was not called.
+    """
+    leaves: list[Tensor] = []
+    others: list[object] = []
+
+    def cut(_module: nn.Module, _args: Any, output: Any) -> Tensor | None:
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            others.append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
+            return None
+        leaves.append(output.detach().requires_grad_())
+        return leaves[-1].clone()
+
+    handle = layer.register_forward_hook(cut)
+    try:
+        yield leaves
+    finally:
+        handle.remove()
+    if not leaves and others:
+        raise VexbenchError(
+            f"target layer '{name}' must give features of shape (N, C, h, w), not {others[-1]}; "
+            "choose a convolutional layer with target_layer=."
+        )
+    if not leaves:
+        raise VexbenchError(f"target layer '{name}' takes no part in the forward pass; choose another target_layer=.")
+
+
+@contextmanager
+def observing(module: nn.Module) -> Iterator[list[tuple[str, nn.Module, Tensor]]]:
+    """Collect (name, module, output) of every part of a network, in the order in which they finish."""
+    finished: list[tuple[str, nn.Module, Tensor]] = []
+
+    def observe(name: str) -> Any:
+        def hook(part: nn.Module, _args: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                finished.append((name, part, output))
+
+        return hook
+
+    handles = [part.register_forward_hook(observe(name)) for name, part in module.named_modules() if name]
+    try:
+        yield finished
+    finally:
+        for handle in handles:
+            handle.remove()

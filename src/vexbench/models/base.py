@@ -1,0 +1,209 @@
+"""A classifier: a network with what is needed to ask it about images in [0, 1]."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from vexbench.errors import NotApplicable, VexbenchError, unknown
+from vexbench.hooks import cutting, evaluating, observing
+from vexbench.types import Images, Logits
+
+
+@final
+class Classifier:
+    """Any `torch.nn.Module` that gives logits, with its normalisation, layer names and class names.
+
+    The normalisation lives here, so that methods, baselines and attacks all work on images in [0, 1].
+    The network is used in evaluation mode and left as it was found. `card` is what training noted of it.
+
+    >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> Classifier(network, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).logits(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 2])
+
+    Raises
+    ------
+    VexbenchError
+        A mean or std of the wrong length, a std of zero, a layer that does not exist, or weights that are not finite.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        target_layer: str | None = None,
+        class_names: Sequence[str] | None = None,
+        input_size: int | None = None,
+        name: str | None = None,
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        if len(mean) != 3 or len(std) != 3 or any(value <= 0 for value in std):
+            raise VexbenchError(f"mean and std must be three numbers each, std above zero; got {mean} and {std}.")
+        for key, weight in module.state_dict().items():
+            if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+                raise VexbenchError(
+                    f"weight '{key}' holds NaN or infinite values; train again or use another checkpoint."
+                )
+        layers = dict(module.named_modules())
+        if target_layer is not None and target_layer not in layers:
+            raise unknown("target layer", target_layer, (layer for layer in layers if layer))
+        self.module = module
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.target_layer = target_layer
+        self.class_names = tuple(class_names) if class_names is not None else None
+        self.input_size = input_size
+        self.name = name or type(module).__name__
+        self.card = dict(card or {})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((weight.device for weight in self.module.parameters()), torch.device("cpu"))
+
+    @cached_property
+    def digest(self) -> str:
+        """Eight characters that change with the structure, any weight, the normalisation or the target layer."""
+        digest = sha256(repr((self.module, self.mean, self.std, self.target_layer, self.input_size)).encode())
+        for name, weight in sorted(self.module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:8]
+
+    def around(self, module: nn.Module) -> "Classifier":
+        """The same normalisation, layer and class names around another network of the same structure."""
+        other = Classifier(
+            module,
+            mean=self.mean,
+            std=self.std,
+            target_layer=self.target_layer,
+            class_names=self.class_names,
+            input_size=self.input_size,
+            name=self.name,
+        )
+        other._classes, other._found = self._classes, self._found
+        return other
+
+    def normalise(self, images: Images) -> Images:
+        """(images − mean) / std, per channel."""
+        mean, std = (torch.tensor(values, device=images.device, dtype=images.dtype) for values in (self.mean, self.std))
+        return (images - mean[:, None, None]) / std[:, None, None]
+
+    def logits(self, images: Images) -> Logits:
+        """Outputs for images in [0, 1]; differentiable where gradients are enabled.
+
+        Raises
+        ------
+        VexbenchError
+            The network's output is not one row of logits per image.
+        """
+        with evaluating(self.module):
+            output = self.module(self.normalise(images))
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise VexbenchError(
+                f"the network must give logits of shape (N, classes), not {came}; wrap it in a module that does."
+            )
+        if self.class_names is not None and len(self.class_names) != output.shape[1]:
+            raise VexbenchError(
+                f"the network gives {output.shape[1]} logits, but there are {len(self.class_names)} class names."
+            )
+        return output
+
+    def classes(self, images: Images) -> int:
+        """How many classes there are; without class names found by a pass over one image."""
+        if self.class_names is not None:
+            return len(self.class_names)
+        if self._classes is None:
+            with torch.no_grad():
+                self._classes = self.logits(images[:1]).shape[1]
+        return self._classes
+
+    _classes: int | None = None
+
+    def layer(self, images: Images) -> tuple[str, nn.Module]:
+        """The target layer's name and module; found by a pass over one image where none was given."""
+        if self._found is None:
+            self._found = self.target_layer if self.target_layer is not None else find_target_layer(self, images[:1])
+        return self._found, self.module.get_submodule(self._found)
+
+    _found: str | None = None
+
+
+def find_target_layer(classifier: Classifier, images: Images) -> str:
+    """Name the last spatial features before pooling and classifier.
+
+    Parts are seen in the order in which they finish. Pooling, dropout, and a convolution that gives the class scores
+    (squeezenet) are no features. Of parts with one output, the outermost names it (``layer4``, not ``layer4.1.relu``).
+
+    Raises
+    ------
+    NotApplicable
+        No part gives spatial features.
+    VexbenchError
+        Not all information flows through the layer found: the candidates are listed, to choose from.
+    """
+    with torch.no_grad(), observing(classifier.module) as finished:
+        classes = classifier.logits(images).shape[1]
+    weighted = [i for i, (_, part, _) in enumerate(finished) if next(part.parameters(recurse=False), None) is not None]
+    last = finished[weighted[-1]][1] if weighted else None
+    if isinstance(last, nn.Conv2d) and last.out_channels == classes:
+        finished = finished[: weighted[-1]]
+    pooled = {id(output) for _, part, output in finished if "Pool" in type(part).__name__}
+    candidates = {
+        id(output): (name, tuple(output.shape[1:]))
+        for name, part, output in finished
+        if output.ndim == 4
+        and output[0, 0].numel() > 1
+        and id(output) not in pooled
+        and not isinstance(part, nn.Dropout | nn.Dropout2d | nn.Identity)
+    }
+    # a part that finishes later with the same output takes the place of the earlier, but keeps its position: sort anew
+    order = {id(output): position for position, (_, _, output) in enumerate(finished)}
+    names = [candidates[key] for key in sorted(candidates, key=order.__getitem__)]
+    if not names:
+        raise NotApplicable("this network has no layer with spatial features (N, C, h, w); this method needs one.")
+    name = names[-1][0]
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        cutting(classifier.module.get_submodule(name), name) as leaves,
+    ):
+        leaf = images.detach().clone().requires_grad_()
+        logits = classifier.logits(leaf)
+        ways = [leaf, *leaves[:-1]]  # a layer used on two branches is cut on both, and only its last output is seen
+        bypasses = torch.autograd.grad(logits.sum(), ways, allow_unused=True) if logits.requires_grad else ()
+    if any(gradients is not None for gradients in bypasses):
+        listed = ", ".join(f"'{name}' {shape}" for name, shape in names[-6:])
+        raise VexbenchError(
+            f"the target layer is ambiguous, since the network branches; give target_layer= one of: {listed}."
+        )
+    return name
+
+
+def head_weights(classifier: Classifier, features: Tensor, logits: Logits) -> Tensor:
+    """Weights (classes, C) of a network that is global average pooling and one linear layer behind its features.
+
+    Found by trying: the linear layer that turns the features' means into the logits, to 1e-4 of what is not bias.
+
+    Raises
+    ------
+    NotApplicable
+        There is none.
+    """
+    pooled = features.mean((2, 3))
+    for part in classifier.module.modules():
+        if isinstance(part, nn.Linear) and part.weight.shape == (logits.shape[1], pooled.shape[1]):
+            weight, bias = part.weight.detach(), 0 if part.bias is None else part.bias.detach()
+            evidence = pooled @ weight.T
+            gap, rounding = (evidence + bias - logits).abs().max(), 1e-6 * logits.abs().max()
+            if gap <= 1e-4 * evidence.abs().max() + rounding:
+                return weight
+    raise NotApplicable(
+        "CAM is only defined for networks that end in global average pooling and one linear layer behind the "
+        "target layer; use grad_cam, or another target_layer."
+    )

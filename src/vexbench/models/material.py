@@ -1,0 +1,92 @@
+"""What a network is trained and tested on."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, final
+
+import numpy as np
+from rich.console import Console
+
+from vexbench.datasets.base import Dataset
+from vexbench.errors import VexbenchError
+from vexbench.models.pictures import Division, Pictures, decode, divide, stratify
+from vexbench.registry import DATASETS
+
+TEST_SHARE: Final = 0.15
+"""Of a folder without splits, this share of each class becomes the test split."""
+TEST_NAMES: Final = ("test", "val", "valid", "validation")
+"""Folders that may hold the test split, in the order of preference."""
+
+
+@final
+@dataclass(frozen=True)
+class Material:
+    """The training and test images of a dataset, and how the former are divided."""
+
+    dataset: Dataset
+    pictures: Pictures
+    test: Pictures
+    division: Division
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many images are not used, by reason."""
+        return self.division.left_out | {"unreadable": self.pictures.unreadable + self.test.unreadable}
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images used, by split and class."""
+        labels = {
+            "train": self.pictures.labels[self.division.train],
+            "validation": self.pictures.labels[self.division.validation],
+            "test": self.test.labels,
+        }
+        names = self.dataset.class_names
+        return {
+            split: dict(zip(names, np.bincount(few, minlength=len(names)).tolist())) for split, few in labels.items()
+        }
+
+    @cached_property
+    def statistics(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation of each colour in [0, 1], over about a thousand training images."""
+        rows = self.division.train[:: max(1, len(self.division.train) // 1000)]
+        sample = self.pictures.pixels[rows].reshape(-1, 3) / 255
+        red, green, blue = ((round(float(c.mean()), 4), round(float(c.std()), 4)) for c in sample.T)
+        return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
+
+
+def open_splits(data: str, params: dict[str, Any]) -> tuple[Dataset, Dataset | None]:
+    """Open the training and the test split; no test split for a folder that only holds classes."""
+    entry = DATASETS[data]
+    if "split" in params:
+        raise VexbenchError("training chooses the splits itself; leave out split=.")
+
+    def of(split: str) -> Dataset:
+        return entry.function(**entry.bind(**params, split=split).params)
+
+    if data != "folder":
+        return of("train"), of("test")
+    try:
+        train = of("train")
+    except VexbenchError:
+        return of(""), None
+    held_out = next((split for split in TEST_NAMES if split in train.counts), None)
+    return train, of(held_out) if held_out else None
+
+
+def gather(
+    train: Dataset, held_out: Dataset | None, *, size: int, validation: float, seed: int, console: Console
+) -> Material:
+    """Decode all images and divide them."""
+    pictures = decode(train, size, console, "reading training images")
+    if held_out is not None:
+        if held_out.class_names != train.class_names:
+            raise VexbenchError(
+                f"{train.title}: the training split has the classes {', '.join(train.class_names)}, "
+                f"the test split {', '.join(held_out.class_names)}; they must be the same."
+            )
+        test = decode(held_out, size, console, "reading test images")
+    else:
+        rest, taken = stratify(np.arange(len(pictures)), pictures.labels, TEST_SHARE, seed)
+        pictures, test = pictures.take(rest), pictures.take(taken)
+    return Material(train, pictures, test, divide(pictures, test, validation, seed))

@@ -1,0 +1,1 @@
+"""What methods and metrics put in place of pixels: baselines, masks and noise."""

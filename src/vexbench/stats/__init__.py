@@ -1,0 +1,1 @@
+"""How sure the numbers are: intervals, ranks, comparisons and trade-offs, from the scores alone."""

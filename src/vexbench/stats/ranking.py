@@ -1,0 +1,110 @@
+"""Who is first: ranks per metric, per axis and overall, with what the bootstrap says of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from vexbench.stats.bootstrap import Bootstrap, interval
+
+TIE = 1e-4
+"""Means that differ by less than this share are equal: CAM and Grad-CAM differ by rounding only on some networks."""
+
+
+@final
+@dataclass(frozen=True)
+class Ranks:
+    """Mean ranks of each method over some metrics; 1 is the best. `first`: how often it is first in the draws."""
+
+    mean: Float[np.ndarray, " methods"]
+    draws: Float[np.ndarray, "draws methods"]
+
+    @property
+    def first(self) -> Float[np.ndarray, " methods"]:
+        """The share of draws in which a method is first; a shared first place counts in parts."""
+        best = np.isclose(self.draws, self.draws.min(1, keepdims=True))
+        return (best / best.sum(1, keepdims=True)).mean(0)
+
+    @property
+    def intervals(self) -> Float[np.ndarray, "methods 2"]:
+        """The interval of each method's mean rank."""
+        return np.array([interval(draws) for draws in self.draws.T])
+
+    @property
+    def order(self) -> list[int]:
+        """Methods from the best to the worst."""
+        return [int(i) for i in np.argsort(self.mean, kind="stable")]
+
+    def leaders(self, among: Sequence[int]) -> list[int]:
+        """Of these methods, the best, then those that the draws cannot tell from it, by rank.
+
+        A method is told apart when the 95 % interval of its rank minus the best one's, draw by draw, is above 0.
+        """
+        ranked = [i for i in self.order if i in among]
+        return [i for i in ranked if interval(self.draws[:, i] - self.draws[:, ranked[0]])[0] <= 0]
+
+
+def rank(
+    values: Float[np.ndarray, "*draws methods metrics"], higher: Bool[np.ndarray, " metrics"]
+) -> Float[np.ndarray, "*draws methods metrics"]:
+    """Rank the methods on each metric: 1 is the best, ties share the average, NaN takes the last place.
+
+    rank_i = 1 + #(better than i) + #(equal to i)/2
+    """
+    signed = np.where(higher, values, -values)
+    signed = np.where(np.isnan(signed), -np.inf, signed)
+    size = np.where(np.isfinite(signed), np.abs(signed), 0.0)
+    ranks = np.ones(signed.shape)
+    # one rival at a time: all pairs at once would be methods² × metrics × draws numbers
+    for rival in range(signed.shape[-2]):
+        other = signed[..., rival : rival + 1, :]
+        with np.errstate(invalid="ignore"):  # inf - inf: two undefined scores are equal
+            ahead = other - signed
+        tie = np.isnan(ahead) | (np.abs(ahead) <= TIE * np.maximum(size, size[..., rival : rival + 1, :]))
+        ranks += np.where(tie, 0.5, ahead > 0)
+    return ranks - 0.5
+
+
+@final
+@dataclass(frozen=True)
+class RankTable:
+    """Ranks on each metric, of the means and of each draw."""
+
+    mean: Float[np.ndarray, "methods metrics"]
+    draws: Float[np.ndarray, "draws methods metrics"]
+
+    def over(self, *groups: Sequence[int]) -> Ranks:
+        """Average over the metrics of each group, then over the groups, so that each group weighs the same."""
+        return Ranks(
+            np.mean([self.mean[:, list(group)].mean(1) for group in groups], axis=0),
+            np.mean([self.draws[:, :, list(group)].mean(2) for group in groups], axis=0),
+        )
+
+
+def rank_table(result: Bootstrap, higher: Bool[np.ndarray, " metrics"]) -> RankTable:
+    """Rank the methods on each metric, once for the means and once for each draw of the images."""
+    return RankTable(rank(result.mean, higher), rank(result.draws, higher))
+
+
+def better(
+    scores: Float[np.ndarray, "images methods metrics"],
+    rival: Float[np.ndarray, "images metrics"],
+    higher: Bool[np.ndarray, " metrics"],
+    *,
+    draws: Float[np.ndarray, "draws images"],
+) -> Float[np.ndarray, "methods metrics"]:
+    """Compare with a rival image by image: 1 better, -1 worse, 0 not told apart, NaN no image in common.
+
+    Better: the 95 % interval of the mean difference, in the metric's direction, is above 0.
+    """
+    gain = np.where(higher, scores - rival[:, None, :], rival[:, None, :] - scores)
+    images, methods, metrics = gain.shape
+    mask = np.isfinite(gain).reshape(images, -1)
+    flat = np.where(mask, gain.reshape(images, -1), 0.0)
+    counts = draws @ mask.astype(float)
+    means = np.divide(draws @ flat, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    bounds = np.array([interval(column) for column in means.T]).reshape(methods, metrics, 2)
+    verdict = (bounds[..., 0] > 0).astype(float) - (bounds[..., 1] < 0)
+    return np.where(np.isnan(bounds[..., 0]), np.nan, verdict)

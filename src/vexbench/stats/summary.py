@@ -1,0 +1,138 @@
+"""Everything that is said of one model on one dataset, computed once for the page and for the terminal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from vexbench.results.frame import Group
+from vexbench.results.record import AXES, MethodRecord, MetricRecord
+from vexbench.stats.bootstrap import Bootstrap, Estimate, bootstrap, weights
+from vexbench.stats.ranking import Ranks, RankTable, better, rank_table
+from vexbench.stats.tradeoff import front
+
+COSTS = ("passes", "seconds_ratio")
+
+
+@final
+@dataclass(frozen=True)
+class Summary:
+    """Means, ranks and comparisons of the methods that have scores."""
+
+    group: Group
+    methods: tuple[MethodRecord, ...]
+    metrics: tuple[MetricRecord, ...]
+    scores: Float[np.ndarray, "images methods metrics"]
+    result: Bootstrap
+    ranked: tuple[int, ...]
+    """The metrics that rank: a metric counts once every method has it."""
+
+    @property
+    def higher(self) -> Bool[np.ndarray, " metrics"]:
+        """Where higher is better."""
+        return np.array([metric.direction == "higher" for metric in self.metrics], dtype=bool)
+
+    @property
+    def axes(self) -> dict[str, list[int]]:
+        """The metrics that rank, by axis of quality; cost is apart."""
+        by_axis = {axis: [j for j in self.ranked if self.metrics[j].family == axis] for axis in self._families}
+        return {axis: metrics for axis, metrics in by_axis.items() if metrics and axis != "cost"}
+
+    @property
+    def _families(self) -> list[str]:
+        known = [metric.family for metric in self.metrics]
+        return [*AXES, *dict.fromkeys(family for family in known if family not in AXES)]
+
+    @property
+    def controls(self) -> list[int]:
+        """The methods that know nothing of the network."""
+        return [i for i, method in enumerate(self.methods) if method.control]
+
+    @property
+    def candidates(self) -> list[int]:
+        """The methods that a person may choose."""
+        return [i for i, method in enumerate(self.methods) if not method.control]
+
+    @cached_property
+    def ranks(self) -> RankTable:
+        """Ranks on each metric."""
+        return rank_table(self.result, self.higher)
+
+    @cached_property
+    def overall(self) -> Ranks | None:
+        """Mean rank over the axes of quality, each of equal weight; None while nothing can be ranked."""
+        return self.ranks.over(*self.axes.values()) if self.axes else None
+
+    @cached_property
+    def by_axis(self) -> dict[str, Ranks]:
+        """Mean rank over the metrics of each axis."""
+        return {axis: self.ranks.over(metrics) for axis, metrics in self.axes.items()}
+
+    @cached_property
+    def by_metric(self) -> dict[int, Ranks]:
+        """Rank on each metric that ranks, cost too."""
+        return {j: self.ranks.over([j]) for j in self.ranked}
+
+    @property
+    def order(self) -> list[int]:
+        """Methods from the best to the worst overall; as they come while nothing can be ranked."""
+        return self.overall.order if self.overall else list(range(len(self.methods)))
+
+    @cached_property
+    def beats_random(self) -> Float[np.ndarray, "methods metrics"] | None:
+        """Against the random control: 1 better, -1 worse, 0 not told apart; None where it was not run."""
+        places = [i for i, method in enumerate(self.methods) if method.id == "random"]
+        if not places:
+            return None
+        draws = weights(self.result.total)
+        return better(self.scores, self.scores[:, places[0]], self.higher, draws=draws)
+
+    def estimate(self, method: int, metric: int) -> Estimate:
+        """The mean of a method on a metric."""
+        return self.result.estimate(method, metric)
+
+    def best(self, metric: int) -> list[int]:
+        """The methods with the best mean on a metric, ties included."""
+        if metric not in self.by_metric:
+            return []
+        ranks = self.by_metric[metric].mean
+        return [i for i in range(len(self.methods)) if ranks[i] == ranks.min() and self.result.defined[i, metric]]
+
+    @property
+    def cost_metric(self) -> int | None:
+        """The metric that stands for cost: counted passes, or else measured time."""
+        ids = [metric.id for metric in self.metrics]
+        return next((ids.index(name) for name in COSTS if name in ids), None)
+
+    def front(self, among: Sequence[int]) -> list[int]:
+        """Of these methods, those that no other beats on both cost and overall rank, by cost."""
+        if self.overall is None or self.cost_metric is None:
+            return []
+        costs = self.result.mean[:, self.cost_metric]
+        on = front(costs[list(among)], self.overall.mean[list(among)])
+        return sorted((i for i, is_on in zip(among, on) if is_on), key=lambda i: costs[i])
+
+
+def summarise(group: Group) -> Summary:
+    """Compute what the page and the terminal tell of a group; a method that has no score yet is left out."""
+    present = [i for i, method in enumerate(group.methods) if any(key == method.key for key, _ in group.cells)]
+    used = [
+        j
+        for j, metric in enumerate(group.metrics)
+        if any((group.methods[i].key, metric.key) in group.cells for i in present)
+    ]
+    scores = group.scores[:, present][:, :, used]
+    waiting = group.waiting[present][:, used]
+    result = bootstrap(scores)
+    ranked = tuple(j for j in range(len(used)) if not waiting[:, j].any() and result.defined[:, j].any())
+    return Summary(
+        group,
+        tuple(group.methods[i] for i in present),
+        tuple(group.metrics[j] for j in used),
+        scores,
+        result,
+        ranked,
+    )

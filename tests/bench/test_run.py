@@ -1,0 +1,189 @@
+"""Studies: resume to the last bit, record failures, refuse what cannot be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import vexbench as vb
+from vexbench.registry import METHODS, METRICS, MethodEntry
+from vexbench.results import store as files
+
+MEASURED = "seconds_ratio"
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("photographs")
+    draw = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir()
+        for number in range(20):
+            Image.fromarray(draw.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def classifier() -> vb.Classifier:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)
+    )
+    return vb.Classifier(network, class_names=["cat", "dog"], input_size=20)
+
+
+def study(photographs: Path, classifier: vb.Classifier, out: Path, **changes) -> vb.StudyConfig:
+    settings = {
+        "datasets": [{"name": "folder", "root": str(photographs)}],
+        "models": [classifier],
+        "methods": ["cam", "smooth_grad", "random", {"name": "occlusion", "patch": 5, "stride": 5}],
+        "metrics": ["deletion", "max_sensitivity", "sparseness", "passes", MEASURED],
+        "out": out,
+    }
+    return vb.StudyConfig(**{**settings, **changes})
+
+
+def test_frame_has_a_row_per_image_and_score(photographs, classifier, tmp_path):
+    result = vb.run(study(photographs, classifier, tmp_path / "study"))
+    frame = result.frame()
+    assert frame.columns == [
+        "dataset", "model", "method", "params", "metric", "image", "target", "predicted", "correct", "score",
+    ]  # fmt: skip
+    assert len(frame) == 40 * 4 * 5
+    assert frame["score"].is_finite().all()
+    assert result.failures() == {}
+
+
+def test_study_agrees_with_the_functions(photographs, classifier, tmp_path):
+    frame = vb.run(study(photographs, classifier, tmp_path / "study", methods=["smooth_grad"])).frame()
+    names = frame.filter(metric="deletion")["image"]
+    pixels = np.stack([np.asarray(Image.open(photographs / name)) for name in names])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    maps = vb.explain(classifier, images, None, "smooth_grad")
+    scores = vb.evaluate(classifier, images, None, maps, "deletion")
+    assert frame.filter(metric="deletion")["score"].to_list() == pytest.approx(scores.tolist())
+
+
+@pytest.mark.parametrize("stop", [1, 4, 11, 19, 25])
+def test_interrupted_study_goes_on_to_the_same_bits(photographs, classifier, tmp_path, stop):
+    whole = vb.run(study(photographs, classifier, tmp_path / "whole")).frame()
+    seen = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == stop:
+            raise KeyboardInterrupt
+
+    config = study(photographs, classifier, tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        vb.run(config, progress=interrupt)
+    resumed = vb.run(config).frame()
+    same = whole["metric"] != MEASURED
+    assert resumed.filter(same).equals(whole.filter(same))
+
+
+def test_finished_study_is_left_alone(photographs, classifier, tmp_path, monkeypatch):
+    config = study(photographs, classifier, tmp_path / "study")
+    vb.run(config)
+    before = {path: path.stat().st_mtime_ns for path in config.out.rglob("*") if path.is_file()}
+    monkeypatch.setattr("vexbench.bench.run.maps_of", lambda *_: pytest.fail("explained again"))
+    vb.run(config)
+    assert {path: path.stat().st_mtime_ns for path in config.out.rglob("*") if path.is_file()} == before
+
+
+def test_study_may_grow(photographs, classifier, tmp_path):
+    vb.run(study(photographs, classifier, tmp_path / "study", methods=["random"]))
+    grown = vb.run(study(photographs, classifier, tmp_path / "study", methods=["random", "grad_cam"])).frame()
+    assert set(grown["method"]) == {"random", "grad_cam"}
+
+
+def test_failures_are_recorded_and_the_rest_goes_on(photographs, classifier, tmp_path, monkeypatch):
+    def broken(probe: vb.Probe) -> torch.Tensor:
+        """Fail."""
+        raise RuntimeError("out of luck")
+
+    entry = MethodEntry("broken", "Broken", "control", "none", broken)
+    monkeypatch.setitem(METHODS._entries, "broken", entry)
+    config = study(photographs, classifier, tmp_path, methods=["broken", "random"], metrics=["sparseness", "pointing_game"])
+    result = vb.run(config)
+    assert result.failures() == {
+        "RuntimeError: out of luck": ["broken"],
+        "dataset 'folder' says not where the evidence is.": ["random pointing_game"],
+    }
+    assert set(result.frame()["method"]) == {"random"}
+
+
+def test_another_seed_needs_another_folder(photographs, classifier, tmp_path):
+    vb.run(study(photographs, classifier, tmp_path / "study", methods=["random"], metrics=["sparseness"]))
+    with pytest.raises(vb.VexbenchError, match="another seed"):
+        vb.run(study(photographs, classifier, tmp_path / "study", seed=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ["grad_can"]}, "unknown method 'grad_can'; did you mean grad_cam"),
+        ({"metrics": ["deletoin"]}, "unknown metric 'deletoin'; did you mean deletion"),
+        ({"methods": [{"name": "occlusion", "pach": 3}]}, "unknown parameter of occlusion 'pach'; did you mean patch"),
+        ({"methods": [{"name": "occlusion", "patch": "big"}]}, "'patch' must be a whole number, not 'big'"),
+        ({"datasets": ["intle"]}, "unknown dataset 'intle'; did you mean intel"),
+        ({"models": ["no/such/checkpoint"]}, "no/such/checkpoint"),
+        ({"device": "cuda:77"}, "device 'cuda:77' cannot be used here"),
+        ({"metricz": []}, "unknown study setting 'metricz'; did you mean metrics"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(photographs, classifier, tmp_path, changes, words):
+    with pytest.raises(vb.VexbenchError, match=words):
+        vb.run(study(photographs, classifier, tmp_path / "study", **changes))
+    assert not (tmp_path / "study").exists()
+
+
+def test_model_of_other_classes_is_refused(photographs, classifier, tmp_path):
+    other = vb.Classifier(classifier.module, class_names=["dog", "cat"], input_size=20)
+    with pytest.raises(vb.VexbenchError, match="knows the classes dog, cat"):
+        vb.run(study(photographs, classifier, tmp_path, models=[other]))
+
+
+def test_two_settings_of_one_method_stay_apart(photographs, classifier, tmp_path):
+    methods = [{"name": "occlusion", "patch": 5, "stride": 5}, {"name": "occlusion", "patch": 10, "stride": 10}]
+    frame = vb.run(study(photographs, classifier, tmp_path, methods=methods, metrics=["sparseness"])).frame()
+    assert frame["params"].n_unique() == 2
+    assert len(frame) == 80
+
+
+def test_study_file(tmp_path):
+    (tmp_path / "study.toml").write_text(
+        'title = "Mine"\nmodels = ["demo", "checkpoint"]\n[[datasets]]\nname = "folder"\nroot = "images"\n'
+    )
+    config = vb.StudyConfig.read(tmp_path / "study.toml", seed=3)
+    assert (config.title, config.seed) == ("Mine", 3)
+    assert config.models == ("demo", str(tmp_path / "checkpoint"))
+    assert config.datasets[0].params == {"root": str(tmp_path / "images")}
+
+
+@pytest.mark.parametrize(("text", "words"), [("title = ", "not a valid TOML"), (None, "cannot read the study file")])
+def test_bad_study_file(tmp_path, text, words):
+    if text is not None:
+        (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(vb.VexbenchError, match=words):
+        vb.StudyConfig.read(tmp_path / "study.toml")
+
+
+def test_part_of_a_killed_write_is_swept(photographs, classifier, tmp_path):
+    config = study(photographs, classifier, tmp_path / "study", methods=["random"], metrics=["sparseness"])
+    vb.run(config)
+    cell = next(config.out.rglob("sparseness-*.parquet"))
+    temporary = cell.with_name(f".{cell.name}.1.tmp")
+    temporary.write_bytes(b"half")
+    vb.run(config)
+    assert not temporary.exists()
+    assert len(files.read_frame(cell)) == 40
+
+
+def test_every_metric_has_been_registered():
+    assert {"deletion", "mprt", "pointing_game", "seconds_ratio"} <= set(METRICS)

@@ -1,0 +1,100 @@
+"""Maps depend on the image, the class and the seed, and on nothing else."""
+
+import pytest
+import torch
+
+import vexbench as vb
+from vexbench import explaining
+from vexbench.registry import METHODS
+
+
+def close(left, right, tolerance=1e-5):
+    """Equal to a share of each map's own maximum."""
+    size = right.abs().amax((1, 2))
+    return ((left - right).abs().amax((1, 2)) <= tolerance * size).all()
+
+
+def test_shape_and_type(explain, classifier, images, targets, method):
+    maps = explain(classifier, images, targets, method)
+    assert maps.shape == (9, 40, 56)
+    assert maps.dtype == torch.float32
+    assert maps.isfinite().all()
+    assert not maps.requires_grad
+
+
+def test_no_map_is_flat(explain, classifier, images, method):
+    """A map that is zero or constant everywhere would pass all other tests."""
+    maps = explain(classifier, images, None, method).flatten(1)
+    assert ((maps.amax(1) - maps.amin(1)) > 0).float().mean() > 0.5
+
+
+def test_unsigned_maps_are_not_negative(explain, classifier, images, targets, method):
+    maps = explain(classifier, images, targets, method)
+    assert METHODS[method].signed or maps.min() >= 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_batch_size_does_not_matter(explain, classifier, images, targets, method, batch_size):
+    expected = explain(classifier, images, targets, method, batch_size=64)
+    assert close(explain(classifier, images, targets, method, batch_size=batch_size), expected)
+
+
+def test_company_does_not_matter(explain, classifier, images, targets, method, monkeypatch):
+    """An image's map is the same alone, in a batch, and where the images are explained in chunks."""
+    expected = explain(classifier, images, targets, method)
+    assert close(explain(classifier, images[3:4], targets[3:4], method), expected[3:4])
+    monkeypatch.setattr(explaining, "CHUNK", 4)
+    assert close(explain(classifier, images, targets, method), expected)
+
+
+def test_order_does_not_matter(explain, classifier, images, targets, method):
+    order = torch.tensor([4, 8, 0, 2, 6, 1, 3, 7, 5])
+    expected = explain(classifier, images, targets, method)[order]
+    assert close(explain(classifier, images[order], targets[order], method), expected)
+
+
+def test_seed_repeats_to_the_bit(explain, classifier, images, targets, method):
+    first = explain(classifier, images, targets, method, seed=3)
+    torch.manual_seed(99)
+    assert torch.equal(explain(classifier, images, targets, method, seed=3), first)
+
+
+def test_predicted_classes_are_the_default(explain, classifier, images, method):
+    predicted = classifier.logits(images).argmax(1)
+    assert close(explain(classifier, images, None, method), explain(classifier, images, predicted, method))
+
+
+def test_no_images_give_no_maps(explain, classifier, images, method):
+    assert explain(classifier, images[:0], [], method).shape == (0, 40, 56)
+
+
+def test_several_methods_give_what_each_gives(classifier, images, targets):
+    names = [name for name, entry in METHODS.items() if not entry.needs]
+    together = vb.explain(classifier, images[:2], targets[:2], names)
+    assert list(together) == names
+    for name in names:
+        assert close(together[name], vb.explain(classifier, images[:2], targets[:2], name)), name
+
+
+def test_cam_is_refused_where_it_is_not_defined(inplace_network, functional_network, images, targets):
+    """Behind the features there is a hidden layer in the one, a ReLU in the other."""
+    for module in (inplace_network, functional_network):
+        with pytest.raises(vb.NotApplicable, match="global average pooling and one linear layer"):
+            vb.explain(vb.Classifier(module), images, targets, "cam")
+
+
+def test_cam_methods_share_one_pass(gap_network, images, targets):
+    probe = vb.Probe(vb.Classifier(gap_network), images, targets, batch_size=4)
+    probe.classifier.layer(images)  # found once per classifier, not per probe
+    for name in ("grad_cam", "hires_cam", "grad_cam_plus_plus", "cam"):
+        explaining.maps_of(probe, METHODS[name].bind())
+    count = len(images)
+    assert (probe.passes.forward, probe.passes.backward, probe.passes.partial) == (count, 0, count)
+
+
+def test_explaining_by_a_list_shares_passes(gap_network, images, targets):
+    seen = []
+    gap_network.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    classifier = vb.Classifier(gap_network, target_layer="5", class_names="abcde")
+    vb.explain(classifier, images, targets, ["grad_cam", "hires_cam", "grad_cam_plus_plus", "cam"])
+    assert seen == [len(images)]
