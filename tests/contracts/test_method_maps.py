@@ -8,15 +8,20 @@ from vexbench import explaining
 from vexbench.registry import METHODS
 
 
-def close(left, right, tolerance=1e-5):
-    """Equal to a share of each map's own maximum."""
+def close(left, right):
+    """Equal to 1e-5 of each map's maximum.
+
+    One image may be off by 1e-2: other batches round differently, and a ReLU whose input rounds to the other side of
+    zero changes the gradient. Of a million units about one does, on some processors.
+    """
     size = right.abs().amax((1, 2))
-    return ((left - right).abs().amax((1, 2)) <= tolerance * size).all()
+    error = (left - right).abs().amax((1, 2))
+    return (error > 1e-5 * size).sum() <= 1 and (error <= 1e-2 * size).all()
 
 
 def test_shape_and_type(explain, classifier, images, targets, method):
     maps = explain(classifier, images, targets, method)
-    assert maps.shape == (9, 40, 56)
+    assert maps.shape == (9, 24, 36)
     assert maps.dtype == torch.float32
     assert maps.isfinite().all()
     assert not maps.requires_grad
@@ -33,17 +38,17 @@ def test_unsigned_maps_are_not_negative(explain, classifier, images, targets, me
     assert METHODS[method].signed or maps.min() >= 0
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
-def test_batch_size_does_not_matter(explain, classifier, images, targets, method, batch_size):
+def test_batch_size_does_not_matter(explain, classifier, images, targets, method):
     expected = explain(classifier, images, targets, method, batch_size=64)
-    assert close(explain(classifier, images, targets, method, batch_size=batch_size), expected)
+    for batch_size in (1, 7):
+        assert close(explain(classifier, images, targets, method, batch_size=batch_size), expected), batch_size
 
 
-def test_company_does_not_matter(explain, classifier, images, targets, method, monkeypatch):
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_company_does_not_matter(explain, classifier, images, targets, method, monkeypatch, chunk):
     """An image's map is the same alone, in a batch, and where the images are explained in chunks."""
     expected = explain(classifier, images, targets, method)
-    assert close(explain(classifier, images[3:4], targets[3:4], method), expected[3:4])
-    monkeypatch.setattr(explaining, "CHUNK", 4)
+    monkeypatch.setattr(explaining, "CHUNK", chunk)
     assert close(explain(classifier, images, targets, method), expected)
 
 
@@ -65,7 +70,7 @@ def test_predicted_classes_are_the_default(explain, classifier, images, method):
 
 
 def test_no_images_give_no_maps(explain, classifier, images, method):
-    assert explain(classifier, images[:0], [], method).shape == (0, 40, 56)
+    assert explain(classifier, images[:0], [], method).shape == (0, 24, 36)
 
 
 def test_several_methods_give_what_each_gives(classifier, images, targets):

@@ -113,7 +113,7 @@ def test_random_damage_is_never_a_crash(tmp_path: Path, noise: Image.Image, kind
             assert decode(path, size=8).shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize("side", [10_001, 20_000])
+@pytest.mark.parametrize("side", [10_001, 13_400])
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, side: int) -> None:
     path = saved(Image.new("1", (side, side)), tmp_path / "bomb.png")
     with pytest.raises(VexbenchError, match="scale it down"):

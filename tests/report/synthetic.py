@@ -66,9 +66,9 @@ def write_study(
             "config": {
                 "title": "Synthetic scenes",
                 "seed": 0,
-                "datasets": [{"name": "scenes", "params": {"images": images}}],
-                "methods": [*({"name": name, "params": METHODS[name][4]} for name in names), "full_grad"],
-                "metrics": [{"name": name, "params": {}} for name in METRICS],
+                "datasets": [{"name": "scenes", "images": images}],
+                "methods": [*({"name": name, **METHODS[name][4]} for name in names), "full_grad"],
+                "metrics": [{"name": name} for name in METRICS],
             },
             "provenance": {"versions": {"vexbench": "0.1.0", "torch": "2.14.1", "python": "3.11"}, "device": "cpu"},
         },

@@ -36,6 +36,8 @@ def run(
 
       vexbench run --data intel --root intel --per-class 16 --model runs/plain --methods grad_cam,occlusion,random
     """
+    from importlib.resources import as_file, files
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -56,7 +58,11 @@ def run(
     elif given:
         raise VexbenchError("--root and --per-class belong to a dataset; name it with --data.")
     chosen = {key: value for key, value in settings.items() if value is not None}
-    config = vb.StudyConfig(out=out, **chosen) if study is None else vb.StudyConfig.read(study, out=out, **chosen)
+    if study is None and not (data or model):
+        with as_file(files("vexbench.bench") / "demo.toml") as embedded:
+            config = vb.StudyConfig.read(embedded, out=out, **chosen)
+    else:
+        config = vb.StudyConfig(out=out, **chosen) if study is None else vb.StudyConfig.read(study, out=out, **chosen)
 
     console = Console(stderr=True)
     bar = Progress(

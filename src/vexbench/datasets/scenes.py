@@ -11,6 +11,7 @@ from jaxtyping import Bool, UInt8
 
 from vexbench.datasets.base import Dataset
 from vexbench.datasets.scenery.compositions import SCENES
+from vexbench.datasets.scenery.mixtures import compose
 from vexbench.datasets.scenery.painting import Painter, hexed, mix
 from vexbench.errors import VexbenchError, unknown
 from vexbench.imaging import RGB
@@ -18,7 +19,7 @@ from vexbench.registry import dataset
 
 CLASS_NAMES = tuple(SCENES)
 CLUTTER = 1.0
-"""How often, and how large, elements of the other classes appear; 0 draws the main element alone."""
+"""How often, and how large, elements of the other classes appear; 0 leaves houses along streets and rock around ice."""
 RULES = 1
 """The version of the drawing rules, part of every revision."""
 SPLITS = ("train", "validation", "test")
@@ -113,7 +114,7 @@ def draw(seed: int, split: str, label: int, number: int, size: int, marked: bool
     """Draw one scene; nothing but the arguments decides what it shows."""
     key = (RULES, seed, SPLITS.index(split), label, number)
     painter = Painter(size, np.random.default_rng(key))
-    SCENES[CLASS_NAMES[label]](painter, CLUTTER)
+    compose(painter, CLASS_NAMES[label], CLUTTER)
     if marked:
         # numbers of its own, so that the scene below is the plain one
         _mark(painter, np.random.default_rng((*key, 1)), split, CLASS_NAMES[label])

@@ -14,6 +14,8 @@ from vexbench.registry import DATASETS
 
 TEST_SHARE: Final = 0.15
 """Of a folder without splits, this share of each class becomes the test split."""
+DRAWN_PER_CLASS: Final = 1000
+"""Training images of a dataset that draws as many as one asks for."""
 TEST_NAMES: Final = ("test", "val", "valid", "validation")
 """Folders that may hold the test split, in the order of preference."""
 
@@ -55,15 +57,21 @@ class Material:
         return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
 
 
-def open_splits(data: str, params: dict[str, Any]) -> tuple[Dataset, Dataset | None]:
-    """Open the training and the test split; no test split for a folder that only holds classes."""
+def open_splits(data: str, params: dict[str, Any], size: int) -> tuple[Dataset, Dataset | None]:
+    """Open the training and the test split; no test split for a folder that only holds classes.
+
+    Images that are drawn are drawn at `size`; a `per_class` counts training images, with a fifth of it to test.
+    """
     entry = DATASETS[data]
     if "split" in params:
         raise VexbenchError("training chooses the splits itself; leave out split=.")
 
-    def of(split: str) -> Dataset:
-        return entry.function(**entry.bind(**params, split=split).params)
+    def of(split: str, **more: int) -> Dataset:
+        return entry.function(**entry.bind(**params | {"split": split} | more).params)
 
+    if "size" in entry.parameters:
+        wanted = params.get("per_class", DRAWN_PER_CLASS)
+        return of("train", size=size, per_class=wanted), of("test", size=size, per_class=max(1, wanted // 5))
     if data != "folder":
         return of("train"), of("test")
     try:

@@ -184,9 +184,9 @@ def augment(images: Images, random: torch.Generator) -> Images:
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator=random)
 
-    side = uniform(ZOOM, 1, count)[:, None] * uniform(0.9, 1.1, count, 2)
+    side = uniform(ZOOM, 1.0, count)[:, None] * uniform(0.9, 1.1, count, 2)
     side = side.clamp(max=1)
-    shift = (1 - side) * uniform(-1, 1, count, 2)
+    shift = (1 - side) * uniform(-1.0, 1.0, count, 2)
     mirror = torch.randint(0, 2, (count,), generator=random) * 2.0 - 1
     crop = torch.zeros(count, 2, 3)
     crop[:, 0, 0], crop[:, 1, 1], crop[:, :, 2] = side[:, 0] * mirror, side[:, 1], shift

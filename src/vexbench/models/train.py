@@ -43,7 +43,7 @@ class TrainConfig(BaseModel):
     learning_rate: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0)
     validation: float = Field(default=0.1, gt=0, lt=0.9)
-    patience: int = Field(default=5, ge=1)
+    patience: int = Field(default=10, ge=1)
     pretrained: bool = False
     device: str = "auto"
     out: Path
@@ -66,7 +66,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
     """
     console = console or Console()
     accelerator = find_accelerator(config.device)
-    train_set, test_set = open_splits(config.data, config.params)
+    train_set, test_set = open_splits(config.data, config.params, config.size)
     revisions = {"train": train_set.revision} | ({"test": test_set.revision} if test_set else {})
     if claim(config, revisions):
         console.print(f"{config.out} holds this training, finished; nothing to do.", soft_wrap=True)
@@ -167,21 +167,17 @@ def fit(learner: Learner, config: TrainConfig, accelerator: str, console: Consol
     """Train to the end or to early stopping, put the best epoch's weights into the network; return that epoch."""
     last = config.out / LAST
     stopping = EarlyStopping("validation_loss", patience=config.patience)
-    saving = ModelCheckpoint(
-        config.out,
-        filename=Path(BEST).stem,
-        monitor="validation_loss",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    checkpoint = partial(ModelCheckpoint, config.out, save_on_train_epoch_end=True, enable_version_counter=False)
+    best = checkpoint(Path(BEST).stem, monitor="validation_loss")
+    # save_last=True would only save in epochs that are the best so far
+    latest = checkpoint(Path(LAST).stem)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings(action="ignore"):
         trainer = Trainer(
             accelerator=accelerator,
             devices=1,
             max_epochs=config.epochs,
-            callbacks=[stopping, Reporter(console), saving],
+            callbacks=[stopping, Reporter(console), best, latest],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -200,10 +196,10 @@ def fit(learner: Learner, config: TrainConfig, accelerator: str, console: Consol
             raise KeyboardInterrupt from None
     if stopping.stopped_epoch:
         console.print(f"stopped early: no better validation loss in {config.patience} epochs")
-    best = torch.load(config.out / BEST, map_location="cpu", weights_only=True)
-    learner.load_state_dict(best["state_dict"])
+    kept = torch.load(config.out / BEST, map_location="cpu", weights_only=True)
+    learner.load_state_dict(kept["state_dict"])
     learner.module.to(find_device(accelerator), memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    return best["epoch"] + 1
+    return kept["epoch"] + 1
 
 
 def find_accelerator(device: str) -> str:

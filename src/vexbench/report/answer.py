@@ -59,7 +59,7 @@ def support(summary: Summary) -> list[str]:
     told = [
         f"{_names(summary, [best])} has mean rank {number(float(ranks.mean[best]))} of {len(summary.methods)} "
         f"(95 % interval {span(low, high)}) over {axes}, and is first{', with its equals,' * (len(same) > 1)} in "
-        f"{share(float(ranks.first[same].sum()))} of {DRAWS:,} redraws of the {plural(summary.result.total, 'image')}."
+        f"{share(float(ranks.first[same].sum()))} of {DRAWS:,} resamples of the {plural(summary.result.total, 'image')}."
     ]
     if len(same) > 1:
         told.append(f"{_names(summary, same)} get the same ranks here: on this network they are one method.")

@@ -19,7 +19,7 @@ from vexbench.report.words import listing, number, share, short, span
 from vexbench.results.record import FAMILIES, MethodRecord, place
 from vexbench.stats.summary import Summary
 
-WIDTH = 10.8
+WIDTH = 11.25
 """Inches: 1080 pixels in the page, as matplotlib's point is 4/3 of one."""
 
 
@@ -66,7 +66,7 @@ def ranking(summary: Summary) -> Chart:
         "Ranking",
         f"Left: the mean rank of each method over {len(axes)} {'axis' if len(axes) == 1 else 'axes of equal weight'}, "
         "with its 95 % bootstrap interval, and how often the method is first when the images are drawn anew. "
-        "Right: the rank on each axis, darker is better. Hollow markers are controls, which know nothing of the "
+        "Right: the rank on each axis, the stronger the shade the better. Hollow markers are controls, which know nothing of the "
         "network. Cost does not enter the rank.",
         f"Mean ranks, best first: {'; '.join(lines)}.",
         figure,

@@ -9,7 +9,7 @@ from typing import final
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, Num, UInt8
-from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -28,8 +28,8 @@ MOST_TILES, MOST_CLASSES, PER_CLASS, LARGEST = 420, 24, 2, 224
 
 RULE = (
     f"Each map is scaled by itself, and all by the same rule: the strongest colour is its {CEILING} th percentile, "
-    "and what is weaker lets more of the grey photo through. Maps with a sign are centred at zero: red speaks for "
-    "the class, blue against it."
+    "and what is weaker lets more of the grey photo through. Maps with a sign are centred at zero: orange speaks "
+    "for the class, blue against it."
 ).replace(" th ", "th ")
 
 
@@ -110,8 +110,11 @@ def scaled(values: Num[np.ndarray, "h w"], *, signed: bool) -> Float[np.ndarray,
 
 
 def palette(*, signed: bool) -> Colormap:
-    """Perceptually uniform: magma without its black end, or red and blue around white."""
-    return mpl.colormaps["RdBu_r"] if signed else ListedColormap(mpl.colormaps["magma"](np.linspace(0.22, 1, 256)))
+    """Bright is strong: magma without its black end, or blue and orange of equal lightness around a dark zero."""
+    if signed:
+        stops = ["#9be0ff", "#2f8fd0", "#3a3a44", "#d8502e", "#ffc08f"]
+        return LinearSegmentedColormap.from_list("against-for", stops)
+    return ListedColormap(mpl.colormaps["magma"](np.linspace(0.22, 1, 256)))
 
 
 def bar_colours(*, signed: bool) -> Float[np.ndarray, "256 3"]:
@@ -153,7 +156,8 @@ def panel_chart(group: Group, panel: Panel, name: str) -> Chart:
             x = column * (width + gap) + width / 2
             axes.text(x, -0.04 * height, short(title, 18), ha="center", va="bottom", fontsize=6.5)
         for row, shown in enumerate(panel.images):
-            words = f"{short(shown.predicted, 18)} {share(shown.probability)} {shown.sign}\ntrue: {short(shown.label or '?', 18)}"
+            words = f"{short(shown.predicted, 18)} {share(shown.probability)} {shown.sign}"
+            words += f"\ntrue: {short(shown.label or 'unknown', 18)}"
             axes.text(0, row * (height + foot) + 1.03 * height, words, va="top", fontsize=6.5)
         for place, signed in enumerate(sorted({method.signed for method in panel.methods})):
             bar = figure.add_axes(((0.2 + 2.6 * place) / size[0], 0.3 / size[1], 2.2 / size[0], 0.1 / size[1]))

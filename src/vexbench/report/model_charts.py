@@ -13,7 +13,7 @@ from vexbench.report.palette import FAMILIES, LIGHT
 from vexbench.report.svg import Chart, drawing
 from vexbench.report.words import listing, number, plural, share, short
 
-WIDTH, HALF = 10.8, 5.25
+WIDTH, HALF = 11.25, 5.4
 MOST = 24
 """Classes in a chart; of more, those at either end are shown."""
 

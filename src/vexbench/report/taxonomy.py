@@ -12,7 +12,7 @@ from vexbench.report.svg import Chart, drawing
 from vexbench.report.words import listing, plural, short
 from vexbench.results.record import MethodRecord
 
-WIDTH, ROW = 10.8, 0.172
+WIDTH, ROW = 11.25, 0.172
 
 TREE: dict[str, dict[str, str]] = {
     "gradient": {

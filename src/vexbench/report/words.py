@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, a dash for nothing.
+    """Three significant digits, whole numbers as they are, a dash for nothing.
 
-    >>> [number(v) for v in (0.12345, 12.345, 1234.5, 0.0, 2e-7, 197.0, None)]
-    ['0.123', '12.3', '1,230', '0', '2.00e-07', '197', '–']
+    >>> [number(v) for v in (0.12345, 0.5, 12.345, 1234.5, 0.0, 2e-7, 3.0, None)]
+    ['0.123', '0.500', '12.3', '1,230', '0', '2.00e-07', '3', '–']
     """
     if value is None or not math.isfinite(value):
         return "–"
-    if value == 0:
-        return "0"
+    if value == int(value) and abs(value) < 1000:
+        return str(int(value))
     digits = 2 - math.floor(math.log10(abs(float(f"{value:.2e}"))))
     if digits > 5:
         return f"{value:.2e}"

@@ -82,16 +82,23 @@ class Store:
         return method / f"{choice.name}-{choice.digest}.parquet"
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file."""
+    with _writing(path) as temporary:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file; numbers that JSON does not know (NaN, infinity) become null."""
-    _write(path, (json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, (json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def write_frame(path: Path, frame: pl.DataFrame) -> None:
     """Write a data frame as Parquet."""
     buffer = BytesIO()
     frame.write_parquet(buffer)
-    _write(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -106,7 +113,7 @@ def write_part(path: Path, index: int, part: pl.DataFrame | np.ndarray) -> None:
     else:
         buffer = BytesIO()
         np.save(buffer, part, allow_pickle=False)
-        _write(_part(path, index), buffer.getvalue())
+        write_bytes(_part(path, index), buffer.getvalue())
 
 
 def parts(path: Path) -> frozenset[int]:
@@ -174,12 +181,6 @@ def read_shape(path: Path) -> tuple[int, ...]:
 def _read_npy(path: Path) -> np.ndarray:
     with _reading(path):
         return np.load(path, mmap_mode="r", allow_pickle=False)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with _writing(path) as temporary:
-        temporary.write_bytes(content)
-        temporary.replace(path)
 
 
 def _write_zarr(path: Path, arrays: list[np.ndarray], length: int) -> None:

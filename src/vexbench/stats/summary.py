@@ -71,15 +71,20 @@ class Summary:
         """Mean rank over the metrics of each axis."""
         return {axis: self.ranks.over(metrics) for axis, metrics in self.axes.items()}
 
-    @cached_property
-    def by_metric(self) -> dict[int, Ranks]:
-        """Rank on each metric that ranks, cost too."""
-        return {j: self.ranks.over([j]) for j in self.ranked}
-
     @property
     def order(self) -> list[int]:
         """Methods from the best to the worst overall; as they come while nothing can be ranked."""
         return self.overall.order if self.overall else list(range(len(self.methods)))
+
+    @cached_property
+    def draws(self) -> Float[np.ndarray, "draws images"]:
+        """How often each draw of the bootstrap holds each image."""
+        return weights(self.result.total)
+
+    def told_apart(self, method: int, metric: int) -> Float[np.ndarray, " methods"]:
+        """Each method against this one on a metric: 1 better, -1 worse, 0 not told apart."""
+        one = self.scores[:, :, [metric]]
+        return better(one, one[:, method], self.higher[[metric]], draws=self.draws)[:, 0]
 
     @cached_property
     def beats_random(self) -> Float[np.ndarray, "methods metrics"] | None:
@@ -87,19 +92,18 @@ class Summary:
         places = [i for i, method in enumerate(self.methods) if method.id == "random"]
         if not places:
             return None
-        draws = weights(self.result.total)
-        return better(self.scores, self.scores[:, places[0]], self.higher, draws=draws)
+        return better(self.scores, self.scores[:, places[0]], self.higher, draws=self.draws)
 
     def estimate(self, method: int, metric: int) -> Estimate:
         """The mean of a method on a metric."""
         return self.result.estimate(method, metric)
 
     def best(self, metric: int) -> list[int]:
-        """The methods with the best mean on a metric, ties included."""
-        if metric not in self.by_metric:
-            return []
-        ranks = self.by_metric[metric].mean
-        return [i for i in range(len(self.methods)) if ranks[i] == ranks.min() and self.result.defined[i, metric]]
+        """The methods with the best mean on a metric, ties included; a control costs nothing, so it cannot be cheapest."""
+        ranks = self.ranks.mean[:, metric]
+        among = self.candidates if self.metrics[metric].family == "cost" else range(len(self.methods))
+        known = [i for i in among if metric in self.ranked and self.result.defined[i, metric]]
+        return [i for i in known if ranks[i] == min(ranks[known])]
 
     @property
     def cost_metric(self) -> int | None:

@@ -60,7 +60,7 @@ def lake(painter: Painter, x: float, y: float, rx: float, ry: float, depth: floa
 def beach(painter: Painter, y: float, slope: float) -> None:
     """Sand before the sea, with surf at its edge."""
     x = np.linspace(-0.02, 1.02, 20)
-    line = y + slope * (x - 0.5) + 0.015 * np.sin(painter.between(8, 14) * x + painter.between(0, 6))
+    line = y + slope * (x - 0.5) + 0.015 * np.sin(painter.between(8.0, 14.0) * x + painter.between(0.0, 6.0))
     sand, wet = painter.tone(SAND), painter.tone(mix(SAND, (0.35, 0.4, 0.42), 0.4))
     for offset, colour, owner in (
         (-0.03, painter.tone(SNOW), SEA),

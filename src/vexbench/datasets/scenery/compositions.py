@@ -41,7 +41,7 @@ def buildings(painter: Painter, clutter: float) -> None:
             treeline(painter, foot, painter.between(0.1, 0.3) * clutter, 0.35)
         while x < 1.05:
             width = painter.between(0.16, 0.34)
-            house(painter, x + width / 2, foot, width * 0.96, painter.between(0, 0.1))
+            house(painter, x + width / 2, foot, width * 0.96, painter.between(0.0, 0.1))
             x += width * painter.between(0.9, 1.2)
     else:
         if painter.chance(0.5):
@@ -63,7 +63,9 @@ def street(painter: Painter, clutter: float) -> None:
     elif painter.chance(0.15 * clutter):
         water(painter, y - 0.01, 0.3, bottom=y + 0.2)
     hills(painter, y + 0.03, painter.between(0.0, 0.05), 0.3)
-    painter.polygon([(0, y + 0.02), (1, y + 0.02), (1, 1.05), (0, 1.05)], painter.tone(painter.mood.meadow, 0.05))
+    painter.polygon(
+        [(0.0, y + 0.02), (1.0, y + 0.02), (1.0, 1.05), (0.0, 1.05)], painter.tone(painter.mood.meadow, 0.05)
+    )
     if painter.chance(0.3):
         treeline(painter, y + 0.03, painter.between(0.05, 0.15), 0.4)
     avenue = Avenue(painter, x, y, painter.between(0.8, 1.5))
@@ -74,7 +76,7 @@ def street(painter: Painter, clutter: float) -> None:
             avenue.facades(side, painter.between(1.45, 1.75), painter.between(0.6, 1.5))
         if painter.chance(0.55 if not built else 0.3):
             for away in (6.0, 4.2, 3.0, 2.1, 1.5):
-                tree_x, base = avenue.at(side * painter.between(1.4, 1.9), 0, away)
+                tree_x, base = avenue.at(side * painter.between(1.4, 1.9), 0.0, away)
                 broadleaf(painter, tree_x, base, painter.between(0.5, 0.9) / away, min(0.08 * away, 0.5))
     for away in (5.0, 3.0, 1.8, 1.15):
         if painter.chance(0.5):
@@ -101,7 +103,7 @@ def forest(painter: Painter, clutter: float) -> None:
                 painter.between(0.7, 1.2),
                 painter.between(0.2, 0.42),
                 0.45,
-                painter.between(0, 0.5),
+                painter.between(0.0, 0.5),
                 pick(painter, ROCKS),
             )
         else:
@@ -136,7 +138,7 @@ def _inside(painter: Painter, clutter: float) -> None:
     hills(painter, floor + 0.03, 0.03, 0.25)
     if painter.chance(0.4 * clutter):
         country_road(painter, floor)
-    bark = mix(hexed("5c4537"), hexed("d8d3c8"), 0.85 if painter.chance(0.25) else painter.between(0, 0.2))
+    bark = mix(hexed("5c4537"), hexed("d8d3c8"), 0.85 if painter.chance(0.25) else painter.between(0.0, 0.2))
     for row, depth in enumerate((0.6, 0.4, 0.2, 0.0)):
         foot = floor + 0.04 + 0.1 * row
         for _ in range(7 - row):
@@ -233,7 +235,7 @@ def glacier(painter: Painter, clutter: float) -> None:
                 painter.between(0.7, 1.1),
                 painter.between(0.35, 0.7),
                 0.25,
-                painter.between(0, 0.7),
+                painter.between(0.0, 0.7),
                 rock,
             )
         x = painter.between(0.4, 0.6)
@@ -333,9 +335,9 @@ def sea(painter: Painter, clutter: float) -> None:
             y + 0.01,
             painter.between(0.05, 0.14),
             0.35,
-            *((-0.02, painter.between(0.3, 1.0)) if painter.chance(0.5) else (painter.between(0.0, 0.7), 1.02)),
+            (-0.02, painter.between(0.3, 1.0)) if painter.chance(0.5) else (painter.between(0.0, 0.7), 1.02),
         )
-    water(painter, y, painter.between(0, 0.25))
+    water(painter, y, painter.between(0.0, 0.25))
     for _ in range(int(painter.random.integers(0, 3))):
         boat = painter.between(y + 0.02, y + 0.2)
         sail(painter, painter.random.random(), boat, 0.05 + 0.5 * (boat - y))

@@ -21,9 +21,9 @@ def forecourt(painter: Painter, foot: float, clutter: float) -> float:
     if kind < 0.35 * clutter:
         road = Avenue(painter, painter.between(0.2, 0.8), foot - 0.3, 0.75)
         tarmac, kerb = painter.tone(ROAD), painter.tone(PAVING)
-        painter.polygon([(0, foot), (1, foot), (1, 1.05), (0, 1.05)], kerb, STREET)
+        painter.polygon([(0.0, foot), (1.0, foot), (1.0, 1.05), (0.0, 1.05)], kerb, STREET)
         painter.shaded(
-            [(0, foot + 0.03), (1, foot + 0.03), (1, 1.05), (0, 1.05)], mix(tarmac, kerb, 0.2), tarmac, STREET
+            [(0.0, foot + 0.03), (1.0, foot + 0.03), (1.0, 1.05), (0.0, 1.05)], mix(tarmac, kerb, 0.2), tarmac, STREET
         )
         start, y = painter.between(-0.2, 0.0), 0.5 * (foot + 1.03)
         for k in range(7):

@@ -15,7 +15,7 @@ from vexbench.datasets.scenery.materials import (
     SNOW_SHADE,
     pick,
 )
-from vexbench.datasets.scenery.painting import NOBODY, Colour, Painter, Points, mix
+from vexbench.datasets.scenery.painting import BLACK, NOBODY, Colour, Painter, Points, mix
 
 
 def ragged(painter: Painter, start: tuple[float, float], end: tuple[float, float], n: int, jitter: float) -> Points:
@@ -48,7 +48,7 @@ def hills(painter: Painter, y: float, height: float, depth: float, colour: Colou
     """Rolling ground, evidence of nothing."""
     base = colour or painter.mood.meadow
     x = np.linspace(0, 1, 24)
-    phase, waves = painter.between(0, 6.3), painter.between(2, 7)
+    phase, waves = painter.between(0.0, 6.3), painter.between(2.0, 7.0)
     line = y - height * (0.5 + 0.5 * np.sin(phase + waves * x)) * (0.7 + 0.3 * np.sin(2.3 * waves * x))
     outline = [*zip(x.tolist(), line.tolist()), (1.0, 1.05), (0.0, 1.05)]
     painter.shaded(outline, painter.tone(base, depth), painter.tone(mix(base, (0.1, 0.15, 0.1), 0.25), depth * 0.5))
@@ -65,7 +65,7 @@ def peak(
     spine = ragged(painter, apex, (x + painter.between(-0.15, 0.15) * width, base), n, 0.04 * width)
     far = right if painter.light < 0 else left[::-1]
     lit, dark = (
-        painter.tone(mix(rock, (1, 0.95, 0.85), 0.3), depth),
+        painter.tone(mix(rock, (1.0, 0.95, 0.85), 0.3), depth),
         painter.tone(mix(rock, (0.1, 0.12, 0.25), 0.35), depth),
     )
     foot = painter.mood.haze
@@ -130,7 +130,7 @@ def snowfield(painter: Painter, y: float, height: float, depth: float, owner: in
 def cold(painter: Painter, base: Colour, depth: float) -> Colour:
     """Colour of ice, which keeps some of its blue in warm light."""
     toned = painter.tone(base, depth)
-    return mix(toned, mix((0, 0, 0), base, max(toned)), 0.35 * (1 - depth))
+    return mix(toned, mix(BLACK, base, max(toned)), 0.35 * (1 - depth))
 
 
 def tongue(
@@ -151,12 +151,12 @@ def tongue(
         edge = np.concatenate([middle + half * low, (middle + half * high)[::-1]])
         return list(zip(edge.tolist(), np.concatenate([y, y[::-1]]).tolist()))
 
-    painter.shaded(band(-1, 1), light, mix(light, shade, 0.5), GLACIER)
-    painter.polygon(band(0.55, 1) if painter.light < 0 else band(-1, -0.55), mix(light, shade, 0.6), GLACIER)
+    painter.shaded(band(-1.0, 1.0), light, mix(light, shade, 0.5), GLACIER)
+    painter.polygon(band(0.55, 1.0) if painter.light < 0 else band(-1.0, -0.55), mix(light, shade, 0.6), GLACIER)
     for offset in np.sort(painter.random.uniform(-0.85, 0.85, 5)):
         # medial moraines and melt lines
         painter.polygon(
-            band(offset, offset + painter.between(0.02, 0.07)), mix(shade, deep, painter.between(0, 0.6)), GLACIER
+            band(offset, offset + painter.between(0.02, 0.07)), mix(shade, deep, painter.between(0.0, 0.6)), GLACIER
         )
     for _ in range(16):
         k = painter.between(0.1, 0.97)
@@ -172,7 +172,7 @@ def tongue(
                 (cx + offset + reach, cy - sag),
                 (cx + offset, cy + thick),
             ],
-            mix(deep, shade, painter.between(0, 0.5)),
+            mix(deep, shade, painter.between(0.0, 0.5)),
             GLACIER,
         )
 
@@ -186,7 +186,7 @@ def ice_front(painter: Painter, left: float, right: float, top: float, foot: flo
         width = painter.between(0.02, 0.07)
         crown = top + painter.between(-0.02, 0.3) * height
         lean = painter.between(-0.012, 0.012)
-        face = mix(mix(light, shade, painter.between(0.2, 1.0)), deep, painter.between(0, 0.3))
+        face = mix(mix(light, shade, painter.between(0.2, 1.0)), deep, painter.between(0.0, 0.3))
         painter.polygon(
             [(x, foot), (x + lean, crown + 0.03 * height), (x + width * 0.6, crown), (x + width, foot)], face, GLACIER
         )
@@ -240,6 +240,6 @@ def rocks(painter: Painter, x: float, y: float, width: float) -> None:
         h = w * painter.between(0.4, 0.8)
         painter.polygon(
             [(cx - w / 2, y), (cx - 0.3 * w, y - 0.7 * h), (cx + 0.1 * w, y - h), (cx + w / 2, y)],
-            mix(colour, (0, 0, 0), painter.between(0.1, 0.4)),
+            mix(colour, BLACK, painter.between(0.1, 0.4)),
         )
         painter.polygon([(cx - w / 2, y), (cx - 0.3 * w, y - 0.7 * h), (cx + 0.1 * w, y - h), (cx, y)], colour)

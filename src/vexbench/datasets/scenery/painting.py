@@ -15,6 +15,7 @@ Colour = tuple[float, float, float]
 Points = Sequence[tuple[float, float]]
 """Corners in the unit square, y downwards; they may lie outside."""
 
+BLACK, WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 SUPERSAMPLING = 3
 NOBODY = 0
 """The owner of sky, meadow and rubble: evidence of no class."""
@@ -182,17 +183,17 @@ class Painter:
             air, mood.sun, np.exp(-((x - sun_x) ** 2 + (y - sun_y) ** 2) / 0.06) * (0.75 if mood.clear else 0.25)
         )
         veil = (_soft(self.random, n, 3, 5) * self.between(0.0, 0.7)).clip(0, 0.8)[..., None]
-        return (_towards(air, mix(mood.horizon, (1, 1, 1), 0.3), veil).clip(0, 1) * 255).astype(np.uint8)
+        return (_towards(air, mix(mood.horizon, WHITE, 0.3), veil).clip(0, 1) * 255).astype(np.uint8)
 
     def _cloud(self, x: float, y: float, width: float) -> None:
-        colour = mix(mix(self.mood.horizon, self.mood.zenith, 0.15), (1, 1, 1), 0.35 * self.mood.tint[0])
+        colour = mix(mix(self.mood.horizon, self.mood.zenith, 0.15), WHITE, 0.35 * self.mood.tint[0])
         for _ in range(5):
             dx, rx = self.between(-0.8, 0.8) * width, width * self.between(0.25, 0.5)
             self.ellipse(x + dx, y - 0.25 * rx, rx, rx * 0.4, colour)
         self.ellipse(x, y, width * 1.2, width * 0.13, colour)
 
     def _birds(self, horizon: float) -> None:
-        x, y, colour = self.random.random(), horizon * self.between(0.2, 0.6), mix(self.mood.zenith, (0, 0, 0), 0.5)
+        x, y, colour = self.random.random(), horizon * self.between(0.2, 0.6), mix(self.mood.zenith, BLACK, 0.5)
         for _ in range(4):
             bx, by, r = x + self.between(-0.1, 0.1), y + self.between(-0.05, 0.05), self.between(0.008, 0.016)
             self.stroke([(bx - r, by - r * 0.6), (bx, by), (bx + r, by - r * 0.6)], 0.004, colour)
@@ -219,8 +220,9 @@ class Painter:
         sideways = 1 + self.light * self.between(0.0, 0.14) * (line[None, :, None] - 0.5)
         vignette = 1 - self.between(0.1, 0.35) * ((line[:, None, None] - 0.5) ** 2 + (line[None, :, None] - 0.5) ** 2)
         paper = 1 + 0.05 * (_soft(self.random, size, 12, 12)[..., None] - 0.5)
-        grain = self.random.standard_normal((size, size, 1), np.float32) * self.between(0.008, 0.022)
-        colour = colour * (sideways * vignette * paper) * self.between(0.92, 1.06) + grain
+        colour = colour * (sideways * vignette * paper) * self.between(0.92, 1.06)
+        # last, since it draws as many numbers as there are pixels
+        colour += self.between(0.008, 0.022) * self.random.standard_normal((size, size, 1), np.float32)
         return (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

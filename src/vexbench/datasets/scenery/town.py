@@ -13,7 +13,7 @@ from vexbench.datasets.scenery.materials import (
     WALLS,
     pick,
 )
-from vexbench.datasets.scenery.painting import Colour, Painter, hexed, mix
+from vexbench.datasets.scenery.painting import BLACK, Colour, Painter, hexed, mix
 
 CARS = tuple(hexed(code) for code in ("b23a3a", "2f5d8a", "e3e3df", "d9a22e", "3a3f47", "4f7f6a"))
 
@@ -135,7 +135,7 @@ class Avenue:
 
     def road(self, end: float = 30.0) -> None:
         """Pavements, tarmac, kerbs, lane marks, sometimes a crossing."""
-        painter, tarmac = self.painter, self.painter.tone(ROAD, 0, 0.15)
+        painter, tarmac = self.painter, self.painter.tone(ROAD, 0.0, 0.15)
         far = mix(tarmac, painter.mood.haze, 0.55)
         for reach, near, distant in (
             (1.7, painter.tone(PAVING), mix(painter.tone(PAVING), painter.mood.haze, 0.5)),
@@ -143,7 +143,12 @@ class Avenue:
             (1.0, tarmac, far),
         ):
             painter.shaded(
-                [self.at(-reach, 0, end), self.at(reach, 0, end), self.at(reach, 0, 0.9), self.at(-reach, 0, 0.9)],
+                [
+                    self.at(-reach, 0.0, end),
+                    self.at(reach, 0.0, end),
+                    self.at(reach, 0.0, 0.9),
+                    self.at(-reach, 0.0, 0.9),
+                ],
                 distant,
                 near,
                 STREET,
@@ -162,7 +167,7 @@ class Avenue:
     def flat(self, left: float, right: float, near: float, far: float, colour: Colour) -> None:
         """Paint on the road."""
         self.painter.polygon(
-            [self.at(left, 0, near), self.at(right, 0, near), self.at(right, 0, far), self.at(left, 0, far)],
+            [self.at(left, 0.0, near), self.at(right, 0.0, near), self.at(right, 0.0, far), self.at(left, 0.0, far)],
             colour,
             STREET,
         )
@@ -196,15 +201,15 @@ class Avenue:
                 BUILDINGS,
             )
 
-        quad(0, height, near, far, wall)
+        quad(0.0, height, near, far, wall)
         # the gable seen between this house and a lower one behind it
         outer = across * 3
         painter.polygon(
             [
-                self.at(across, 0, near),
+                self.at(across, 0.0, near),
                 self.at(across, height, near),
                 self.at(outer, height, near),
-                self.at(outer, 0, near),
+                self.at(outer, 0.0, near),
             ],
             mix(wall, (0.1, 0.1, 0.2), 0.2),
             BUILDINGS,
@@ -228,7 +233,7 @@ class Avenue:
     def lamp(self, side: float, away: float) -> None:
         """A lamp post."""
         painter, colour = self.painter, mix(self.painter.tone(ROAD), (0.1, 0.1, 0.15), 0.5)
-        foot, head = self.at(side * 1.15, 0, away), self.at(side * 1.15, 0.42, away)
+        foot, head = self.at(side * 1.15, 0.0, away), self.at(side * 1.15, 0.42, away)
         arm = self.at(side * 0.85, 0.43, away)
         painter.stroke([foot, head, arm], 0.012 / away, colour, STREET)
         painter.ellipse(*arm, 0.022 / away, 0.012 / away, LAMP if painter.mood.lamps > 0.1 else PAINT, STREET)
@@ -236,11 +241,11 @@ class Avenue:
     def car(self, across: float, away: float) -> None:
         """A car from behind: body, cabin, window, lights, wheels and its shadow."""
         painter, body = self.painter, self.painter.tone(pick(self.painter, CARS), min(0.06 * away, 0.5), 0.1)
-        x, y = self.at(across, 0, away)
+        x, y = self.at(across, 0.0, away)
         w = 0.3 * self.width / away
         h = w * painter.between(0.62, 0.85)
         dark = mix(body, (0.05, 0.05, 0.1), 0.75)
-        painter.ellipse(x, y, 0.58 * w, 0.1 * h, mix(painter.tone(ROAD), (0, 0, 0), 0.45), STREET)
+        painter.ellipse(x, y, 0.58 * w, 0.1 * h, mix(painter.tone(ROAD), BLACK, 0.45), STREET)
         for k in (-1, 1):
             painter.box(x + k * 0.38 * w - 0.09 * w, y - 0.25 * h, x + k * 0.38 * w + 0.09 * w, y, dark, STREET)
         painter.polygon(

@@ -70,8 +70,16 @@ def palm(painter: Painter, x: float, base: float, height: float) -> None:
         )
 
 
-def treeline(painter: Painter, y: float, height: float, depth: float, left: float = -0.02, right: float = 1.02) -> None:
-    """The outline of a wood, of firs or of round crowns."""
+def treeline(
+    painter: Painter,
+    y: float,
+    height: float,
+    depth: float,
+    span: tuple[float, float] = (-0.02, 1.02),
+    below: float = 0.02,
+) -> None:
+    """The outline of a wood, of firs or of round crowns, that reaches `below` its foot."""
+    left, right = span
     leaf = painter.tone(mix(pick(painter, painter.mood.leaves), hexed("1f4a45"), 0.4), depth)
     foot = painter.tone((0.1, 0.2, 0.18), depth)
     outline, x = [(left, y)], left
@@ -93,4 +101,4 @@ def treeline(painter: Painter, y: float, height: float, depth: float, left: floa
                 (x + 0.95 * width, top + 0.22 * height),
             ]
         x += width
-    painter.shaded([*outline, (x, y + 0.02), (left, y + 0.02)], leaf, mix(leaf, foot, 0.6), FOREST)
+    painter.shaded([*outline, (x, y + below), (left, y + below)], leaf, mix(leaf, foot, 0.6), FOREST)

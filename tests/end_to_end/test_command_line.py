@@ -1,0 +1,158 @@
+"""The command line on drawn scenes, as a person uses it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vexbench as vb
+from vexbench.cli import main
+from vexbench.results.frame import frame
+
+PHOTOGRAPHS = Path(__file__).parents[2] / "../shared/data/intel"
+
+STUDY = """
+title = "Small"
+models = ["demo"]
+methods = ["grad_cam", "random", { name = "smooth_grad", samples = 3 }]
+metrics = ["deletion", "sparseness", "pointing_game", { name = "mprt", stages = 2 }]
+[[datasets]]
+name = "scenes"
+per_class = 12
+"""
+
+
+@pytest.fixture
+def vexbench(monkeypatch, capsys):
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vexbench", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """A finished study."""
+    home = tmp_path_factory.mktemp("studies")
+    (home / "study.toml").write_text(STUDY)
+    vb.run(vb.StudyConfig.read(home / "study.toml", out=home / "study"))
+    return home / "study"
+
+
+def test_help_has_examples(vexbench):
+    for command in ("run", "train", "explain", "report", "show", "list", "data"):
+        code, out, _ = vexbench(command, "--help")
+        assert code == 0
+        assert f"vexbench {command}" in out.partition("Examples")[2]
+
+
+def test_run_show_report(vexbench, study, tmp_path):
+    code, out, _ = vexbench("run", study.parent / "study.toml", "--out", study)
+    assert code == 0
+    page = Path(out.strip().splitlines()[-1])
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert vexbench("report", study, "--out", tmp_path / "page.html")[0] == 0
+    assert (tmp_path / "page.html").exists()
+    code, out, _ = vexbench("show", study)
+    assert code == 0
+    assert "Grad-CAM" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert json.loads(vexbench("show", study, "--json")[1])
+
+
+def test_killed_run_goes_on_to_the_same_bits(study, tmp_path):
+    command = [sys.executable, "-m", "vexbench", "run", study.parent / "study.toml", "--out", tmp_path / "killed", "--no-report"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 300
+    while running.poll() is None and not list((tmp_path / "killed").rglob("deletion*.parquet")):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    cells = len(list((tmp_path / "killed").rglob("*.parquet")))
+    vb.run(vb.StudyConfig.read(study.parent / "study.toml", out=tmp_path / "killed"))
+    assert len(list((tmp_path / "killed").rglob("*.parquet"))) > cells
+    assert frame(tmp_path / "killed").equals(frame(study))
+
+
+@pytest.mark.parametrize("kind", ["methods", "metrics", "datasets", "models"])
+def test_list(vexbench, kind):
+    code, out, _ = vexbench("list", kind, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {"methods": "grad_cam", "metrics": "deletion", "datasets": "scenes", "models": "plain_cnn"}[kind] in {
+        row["id"] for row in rows
+    }
+    assert vexbench("list", kind)[0] == 0
+
+
+def test_explain_writes_a_panel(vexbench, tmp_path):
+    scenes = vb.datasets()["scenes"].function(per_class=1, size=96)
+    (tmp_path / "sea").mkdir()
+    Image.fromarray(scenes.image(4)).save(tmp_path / "sea" / "one.png")
+    Image.fromarray(scenes.image(1)).save(tmp_path / "two.png")
+    panel = tmp_path / "panel.png"
+    arguments = [tmp_path / "sea/one.png", tmp_path / "two.png", "--methods", "grad_cam,occlusion", "--out", panel]
+    code, out, err = vexbench("explain", *arguments)
+    assert (code, out.strip()) == (0, str(panel)), err
+    assert np.asarray(Image.open(panel)).std() > 10
+
+
+def test_photographs_in_their_folders(vexbench):
+    if not PHOTOGRAPHS.is_dir():
+        pytest.skip("the Intel photographs are not there")
+    code, out, _ = vexbench("run", "--data", "intel", "--root", PHOTOGRAPHS, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "no.toml"], "cannot read the study file no.toml"),
+        (["run", "--data", "scenes", "--methods", "grad_can"], "did you mean grad_cam"),
+        (["run", "--data", "folder", "--root", "nowhere"], "nowhere"),
+        (["run", "--root", "somewhere"], "name it with --data"),
+        (["run", "--model", "nowhere"], "nowhere: no such file"),
+        (["explain", "nowhere.jpg"], "nowhere.jpg"),
+        (["explain", "nowhere.jpg", "--methods", "cma"], "did you mean cam"),
+        (["explain", "nowhere.jpg", "--out", "panel.gif"], ".png, .svg or .pdf"),
+        (["explain", "nowhere.jpg", "--target", "see"], "did you mean sea"),
+        (["show", "nowhere"], "holds no study"),
+        (["report", "nowhere"], "holds no study"),
+        (["train", "--data", "intel", "--root", "nowhere", "--out", "out"], "nowhere"),
+        (["train", "--data", "scenes", "--model", "resnet81", "--out", "out"], "resnet"),
+    ],
+)
+def test_mistakes_are_one_line_without_a_traceback(vexbench, monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = vexbench(*arguments)
+    message = err.strip().splitlines()[-1]
+    assert code == 1
+    assert words in message
+    assert message.startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_interruption_says_how_to_go_on(vexbench, monkeypatch, tmp_path):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vexbench.bench.run.maps_of", interrupt)
+    code, _, err = vexbench("run", "--data", "scenes", "--per-class", "1", "--out", tmp_path / "study")
+    assert code == 130
+    assert "goes on where it was" in err
