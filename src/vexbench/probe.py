@@ -93,6 +93,8 @@ class Probe:
                 f"got {targets.dtype} of shape {tuple(targets.shape)}."
             )
         if wanted and not (0 <= int(targets.min()) and int(targets.max()) < classes):
+            with torch.no_grad():
+                self.classifier.logits(self.images[:1])  # says so where the class names, not the targets, are wrong
             wrong = next(int(t) for t in targets if not 0 <= t < classes)
             raise VexbenchError(f"class index {wrong} does not exist; the network has {classes} classes, 0 to {classes - 1}.")
         return targets.to(self.images.device, torch.int64, copy=True)
@@ -128,8 +130,9 @@ class Probe:
         traces: list[LayerTrace] = []
         rows: list[Logits] = []
         for images, targets in zip(self.images.split(self.batch_size), self.targets.split(self.batch_size), strict=True):
-            with differentiating(), cutting(layer, name) as leaves:
-                logits = self._forward(images)
+            with differentiating():
+                with cutting(layer, name) as leaves:
+                    logits = self._forward(images)
                 *earlier, gradients = gradients_of(logits, targets, leaves)
             if gradients is None or any(other is not None for other in earlier):
                 raise VexbenchError(

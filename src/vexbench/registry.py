@@ -104,7 +104,7 @@ class Entry:
         kind = type(default)
         if default is None or type(value) is kind:
             return value
-        if kind in (int, float) and type(value) in (int, float) and kind(value) == value:
+        if kind in (int, float) and type(value) in (int, float) and (kind is float or float(value).is_integer()):
             return kind(value)
         raise VexbenchError(f"{self.id}: parameter '{name}' must be {TYPE_NAMES.get(kind, kind.__name__)}, not {value!r}.")
 

@@ -11,12 +11,12 @@ from vexbench.registry import METHODS
 def close(left, right):
     """Equal to 1e-5 of each map's maximum.
 
-    One image may be off by 1e-2: other batches round differently, and a ReLU whose input rounds to the other side of
-    zero changes the gradient. Of a million units about one does, on some processors.
+    Two of nine images may be off by 1e-2: other batches round differently, and a ReLU whose input rounds to the other
+    side of zero changes the gradient. About one unit in three million does; integrated gradients asks a million.
     """
     size = right.abs().amax((1, 2))
     error = (left - right).abs().amax((1, 2))
-    return (error > 1e-5 * size).sum() <= 1 and (error <= 1e-2 * size).all()
+    return (error > 1e-5 * size).sum() <= 2 and (error <= 1e-2 * size).all()
 
 
 def test_shape_and_type(explain, classifier, images, targets, method):

@@ -54,6 +54,11 @@ class TestCascade:
         assert last(0, stages=1) == first
         assert last(1) != first
 
+    def test_layers_of_one_shape_get_different_weights(self, images):
+        twins = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+        *_, network = cascade(Classifier(twins), images, seed=0)
+        assert not torch.equal(network.module[2].weight, network.module[3].weight)
+
     def test_batch_norm_forgets_its_statistics_too(self, classifier, images):
         *_, network = cascade(classifier, images, seed=0)
         assert network.module[1].running_mean.eq(0).all()

@@ -19,7 +19,7 @@ def make_card(
     title: str,
     data: dict[str, Any],
     training: dict[str, Any],
-    curves: Sequence[dict[str, float]],
+    curves: Sequence[dict[str, float | int]],
     best_epoch: int,
     confusion: list[list[int]],
 ) -> dict[str, Any]:

@@ -13,7 +13,7 @@ COLOURS: Final = {"train": "#0072B2", "validation": "#D55E00"}
 LABELS: Final = {"train": "training", "validation": "validation"}
 
 
-def write_curves(directory: Path, curves: Sequence[dict[str, float]], best_epoch: int) -> None:
+def write_curves(directory: Path, curves: Sequence[dict[str, float | int]], best_epoch: int) -> None:
     """Write ``curves.csv`` and ``curves.png``."""
     with (directory / "curves.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, curves[0])

@@ -24,7 +24,7 @@ SIDES: Final = ("validation", "train")
 """What is measured after each epoch, the same way: as many training images as there are validation images, not
 augmented, in evaluation mode. So the distance between the two curves is overfitting and nothing else."""
 
-Row = dict[str, float]
+Row = dict[str, float | int]
 
 
 @final

@@ -55,11 +55,14 @@ def support(summary: Summary) -> list[str]:
     same, _ = _same(ranks, ranks.leaders(summary.candidates))
     best = same[0]
     low, high = ranks.intervals[best]
-    axes = listing([axis_title(axis).lower() for axis in summary.axes], most=9)
+    axes, images = (
+        listing([axis_title(axis).lower() for axis in summary.axes], 9),
+        plural(summary.result.total, "image"),
+    )
     told = [
         f"{_names(summary, [best])} has mean rank {number(float(ranks.mean[best]))} of {len(summary.methods)} "
         f"(95 % interval {span(low, high)}) over {axes}, and is first{', with its equals,' * (len(same) > 1)} in "
-        f"{share(float(ranks.first[same].sum()))} of {DRAWS:,} resamples of the {plural(summary.result.total, 'image')}."
+        f"{share(float(ranks.first[same].sum()))} of {DRAWS:,} resamples of the {images}."
     ]
     if len(same) > 1:
         told.append(f"{_names(summary, same)} get the same ranks here: on this network they are one method.")
@@ -71,7 +74,7 @@ def support(summary: Summary) -> list[str]:
         )
     told += _against_random(summary)
     if summary.result.total < FEW:
-        told.append(f"With only {plural(summary.result.total, 'image')}, intervals are rough.")
+        told.append(f"With only {images}, intervals are rough.")
     return told
 
 

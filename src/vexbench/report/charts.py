@@ -66,8 +66,8 @@ def ranking(summary: Summary) -> Chart:
         "Ranking",
         f"Left: the mean rank of each method over {len(axes)} {'axis' if len(axes) == 1 else 'axes of equal weight'}, "
         "with its 95 % bootstrap interval, and how often the method is first when the images are drawn anew. "
-        "Right: the rank on each axis, the stronger the shade the better. Hollow markers are controls, which know nothing of the "
-        "network. Cost does not enter the rank.",
+        "Right: the rank on each axis, the stronger the shade the better. Hollow markers are "
+        "controls, which know nothing of the network. Cost does not enter the rank.",
         f"Mean ranks, best first: {'; '.join(lines)}.",
         figure,
     )
@@ -90,7 +90,7 @@ def scores(summary: Summary) -> Chart:
                 if np.isfinite(estimate.mean):
                     _dot(axes, estimate.mean, (estimate.low, estimate.high), row, summary.methods[i], size=5.5)
                 else:
-                    axes.text(0.5, row, "not defined", transform=axes.get_yaxis_transform(), **_SMALL)
+                    axes.text(0.5, row, "no score", transform=axes.get_yaxis_transform(), **_SMALL)
             axes.set_title(f"{short(metric.name)} {metric.arrow}", loc="left", fontweight="bold", fontsize=8.5, pad=4)
             axes.grid(axis="x")
             axes.spines["left"].set_visible(False)

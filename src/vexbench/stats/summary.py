@@ -99,7 +99,7 @@ class Summary:
         return self.result.estimate(method, metric)
 
     def best(self, metric: int) -> list[int]:
-        """The methods with the best mean on a metric, ties included; a control costs nothing, so it cannot be cheapest."""
+        """The methods with the best mean on a metric, ties included; controls, being free, are no bargain."""
         ranks = self.ranks.mean[:, metric]
         among = self.candidates if self.metrics[metric].family == "cost" else range(len(self.methods))
         known = [i for i in among if metric in self.ranked and self.result.defined[i, metric]]

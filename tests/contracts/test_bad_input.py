@@ -1,0 +1,262 @@
+"""Wrong input is refused in one line that says what was expected, what came, and what to do."""
+
+import pytest
+import torch
+from torch import nn
+
+import vexbench as vb
+
+
+class TwoBranches(nn.Module):
+    """Two paths of convolutions that meet only behind the pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 6, 5)
+        self.head = nn.Linear(10, 5)
+
+    def forward(self, images):
+        return self.head(torch.cat([self.left(images).mean((2, 3)), self.right(images).mean((2, 3))], 1))
+
+
+class SharedBranches(nn.Module):
+    """Two paths that end in one and the same ReLU."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.relu = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.ReLU()
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, images):
+        return self.head((self.relu(self.left(images)) + self.relu(self.right(images))).mean((2, 3)))
+
+
+class Returns(nn.Module):
+    """A network that hands out what it is told to."""
+
+    def __init__(self, network, change):
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, images):
+        return self.change(self.network(images))
+
+
+class Ignorant(nn.Module):
+    """A layer that is run and not listened to, and logits that do not look at the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.bias = nn.Conv2d(3, 4, 3), nn.Parameter(torch.zeros(1, 5))
+
+    def forward(self, images):
+        self.features(images)
+        return self.bias.expand(len(images), -1)
+
+
+@pytest.fixture
+def refuses(gap_network, images, targets):
+    """Call a verb with one thing wrong, and check that the error is one line with the essential words."""
+
+    def check(*words, method="grad_cam", module=gap_network, options=None, wrong=None, aims=targets, **params):
+        with pytest.raises(vb.VexbenchError) as caught:
+            pictures = images if wrong is None else wrong
+            vb.explain(vb.Classifier(module, **(options or {})), pictures, aims, method, **params)
+        message = str(caught.value)
+        assert "\n" not in message
+        for word in words:
+            assert word in message
+
+    return check
+
+
+def test_unknown_method(refuses):
+    refuses("unknown method 'gradcam'", "did you mean grad_cam", method="gradcam")
+
+
+def test_unknown_method_in_a_list(refuses):
+    refuses("unknown method 'salience'", "did you mean saliency", method=["grad_cam", "salience"])
+
+
+def test_unknown_parameter(refuses):
+    refuses("unknown parameter of occlusion 'strides'", "did you mean stride", method="occlusion", strides=4)
+
+
+@pytest.mark.parametrize("value", [2.5, float("nan"), float("inf"), "five", True, None])
+def test_parameter_of_another_type(refuses, value):
+    refuses("smooth_grad", "'samples' must be a whole number", method="smooth_grad", samples=value)
+
+
+def test_parameters_out_of_range(refuses):
+    refuses("smooth_grad: samples must be at least 1", method="smooth_grad", samples=0)
+    refuses("integrated_gradients: steps must be at least 1", method="integrated_gradients", steps=0)
+    refuses("1 <= stride <= patch", "stride 9 and patch 4", method="occlusion", patch=4, stride=9)
+
+
+def test_unknown_values_of_parameters(refuses):
+    refuses("unknown baseline 'blck'", "did you mean black", method="integrated_gradients", baseline="blck")
+    refuses("unknown baseline 'gray'", "did you mean grey", method="occlusion", baseline="gray")
+    refuses("unknown rule 'rieman'", "did you mean riemann", method="integrated_gradients", rule="rieman")
+
+
+def test_parameters_for_several_methods(refuses):
+    refuses("parameters go to one method", "Choice.of(", method=["occlusion", "saliency"], patch=5)
+
+
+def test_images_of_eight_bits_as_floats(refuses, images):
+    refuses("must be in [0, 1]", "mean= and std=", wrong=images * 255)
+
+
+def test_normalised_images(refuses, images):
+    refuses("must be in [0, 1]", "undo the normalisation", wrong=(images - 0.5) / 0.2)
+
+
+def test_images_of_eight_bits(refuses, images):
+    refuses("torch.uint8", "divide 8-bit images by 255", wrong=(images * 255).byte())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_with_holes(refuses, images, value):
+    images[2, 1, 3, 4] = value
+    refuses("NaN or infinite", wrong=images)
+
+
+def test_images_of_another_shape(refuses, images):
+    refuses("(N, 3, H, W)", "(9, 1, 24, 36)", wrong=images[:, :1])
+    refuses("(N, 3, H, W)", "(3, 24, 36)", wrong=images[0], aims=[0])
+    refuses("(N, 3, H, W)", "(9, 24, 36, 3)", wrong=images.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("target", [5, 99, -1])
+def test_class_that_does_not_exist(refuses, targets, target):
+    targets[8] = target
+    refuses(f"class index {target} does not exist", "5 classes, 0 to 4", aims=targets)
+
+
+@pytest.mark.parametrize("method", ["random", "centre_gaussian", "sobel_edges"])
+def test_class_that_does_not_exist_for_controls(refuses, targets, method):
+    """They never ask the network, and refuse all the same."""
+    refuses("class index 7 does not exist", aims=targets + 7, method=method)
+
+
+def test_wrong_number_of_targets(refuses, targets):
+    refuses("9 images but 8 targets", aims=targets[:8])
+    refuses("9 images but targets of shape ()", aims=torch.tensor(3))
+    refuses("9 images but targets of shape (9, 5)", aims=torch.zeros(9, 5))
+
+
+def test_targets_that_are_no_classes(refuses, targets):
+    refuses("whole numbers", "torch.float32", aims=targets.float())
+    refuses("whole numbers", "torch.bool", aims=targets > 0)
+
+
+@pytest.mark.parametrize("batch_size", [0, -4])
+def test_batches_of_nothing(refuses, batch_size):
+    refuses("batch_size must be at least 1", batch_size=batch_size)
+
+
+def test_layer_that_does_not_exist(refuses, inplace_network):
+    refuses("unknown target layer 'lst'", "did you mean last", module=inplace_network, options={"target_layer": "lst"})
+
+
+def test_layer_that_is_not_spatial(refuses):
+    refuses("target layer '9'", "(N, C, h, w), not (9, 5)", options={"target_layer": "9"})
+
+
+def test_layer_that_takes_no_part(refuses, gap_network):
+    gap_network.append(nn.Identity())
+    gap_network.forward = lambda images: gap_network[:-1](images)
+    refuses("target layer '10' takes no part in the forward pass", options={"target_layer": "10"})
+
+
+def test_layer_that_has_no_effect(refuses):
+    refuses("target layer 'features'", "choose another", module=Ignorant(), options={"target_layer": "features"})
+
+
+def test_layer_whose_last_use_is_half_of_the_story(refuses):
+    refuses("ambiguous", "'left'", "'right'", module=SharedBranches())
+    refuses("target layer 'relu'", "choose another", module=SharedBranches(), options={"target_layer": "relu"})
+
+
+def test_two_branches(refuses):
+    refuses("ambiguous", "target_layer=", "'left' (4, 22, 34)", "'right' (6, 20, 32)", module=TwoBranches())
+
+
+def test_network_without_features(refuses):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 36, 5))
+    refuses("no layer with spatial features", module=network)
+
+
+def test_network_that_does_not_give_logits(refuses, gap_network):
+    words = "logits of shape (N, classes)"
+    refuses(words, "not tuple", "wrap it", module=Returns(gap_network, lambda logits: (logits, logits)))
+    refuses(words, "not dict", "wrap it", module=Returns(gap_network, lambda logits: {"logits": logits}))
+    refuses(words, "not (9, 5, 1)", module=Returns(gap_network, lambda logits: logits[..., None]), aims=None)
+
+
+@pytest.mark.parametrize("method", ["saliency", "smooth_grad", "integrated_gradients", "grad_cam"])
+def test_network_without_gradients(refuses, gap_network, method):
+    module = Returns(gap_network, torch.Tensor.detach)
+    refuses("no gradient", "detach()", module=module, method=method, options={"target_layer": "network.5"})
+
+
+def test_logits_that_ignore_the_image(refuses):
+    refuses("do not depend on the image", module=Ignorant(), method="saliency")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_broken_weights(refuses, gap_network, value):
+    with torch.no_grad():
+        gap_network[3].weight[0, 0, 0, 0] = value
+    refuses("weight '3.weight'", "NaN or infinite", "another checkpoint", module=gap_network)
+
+
+def test_class_names_of_another_length(refuses):
+    refuses("5 logits", "3 class names", options={"class_names": ["sea", "forest", "street"]})
+
+
+def test_normalisation_of_another_length(refuses):
+    refuses("three numbers", options={"mean": (0.5,), "std": (0.5,)})
+    refuses("std above zero", options={"std": (0.2, 0.0, 0.2)})
+
+
+@pytest.fixture
+def refuses_scores(gap_network, images, targets):
+    def check(*words, metric="sparseness", maps=None, **options):
+        maps = torch.rand(9, 24, 36, generator=torch.Generator().manual_seed(0)) if maps is None else maps
+        with pytest.raises(vb.VexbenchError) as caught:
+            vb.evaluate(vb.Classifier(gap_network), images, targets, maps, metric, **options)
+        assert "\n" not in str(caught.value)
+        for word in words:
+            assert word in str(caught.value)
+
+    return check
+
+
+def test_unknown_metric(refuses_scores):
+    refuses_scores("unknown metric 'insertio'", "did you mean insertion", metric="insertio")
+
+
+def test_unknown_parameter_of_a_metric(refuses_scores):
+    refuses_scores("unknown parameter of deletion 'step'", "did you mean steps", metric="deletion", step=3)
+
+
+def test_maps_that_do_not_fit(refuses_scores):
+    refuses_scores("maps must be (9, 24, 36)", "(9, 24, 24)", maps=torch.rand(9, 24, 24))
+    refuses_scores("finite", maps=torch.full((9, 24, 36), float("nan")))
+
+
+def test_regions_are_needed(refuses_scores):
+    refuses_scores("needs regions=", metric="pointing_game")
+    refuses_scores("regions must be bool", metric="pointing_game", regions=torch.ones(9, 24, 36))
+    wrong = torch.ones(9, 24, 24, dtype=torch.bool)
+    refuses_scores("regions must be bool", "(9, 24, 24)", metric="pointing_game", regions=wrong)
+
+
+def test_a_method_is_needed(refuses_scores):
+    refuses_scores("needs explain=", metric="max_sensitivity")
+    refuses_scores("unknown method 'gradcam'", "did you mean", metric="max_sensitivity", explain="gradcam")
+
+
+def test_a_name_close_to_nothing_lists_what_there_is(refuses):
+    refuses("unknown method 'zzzz'", "known:", "grad_cam", "saliency", method="zzzz")
