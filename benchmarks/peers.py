@@ -54,7 +54,9 @@ def contests(network: nn.Module, images: Tensor, targets: list[int]) -> list[Con
         return lambda: torch.from_numpy(tool(images, chosen))
 
     def every_cam() -> Tensor:
-        return torch.stack(list(vb.explain(classifier, images, targets, ["grad_cam", "grad_cam_plus_plus", "hires_cam"]).values()))
+        return torch.stack(
+            list(vb.explain(classifier, images, targets, ["grad_cam", "grad_cam_plus_plus", "hires_cam"]).values())
+        )
 
     cams = [grad_cam(kind) for kind in (GradCAM, GradCAMPlusPlus, HiResCAM)]
     grey = torch.full_like(images, 0.5)
@@ -64,7 +66,11 @@ def contests(network: nn.Module, images: Tensor, targets: list[int]) -> list[Con
         Contest("Grad-CAM++", "pytorch-grad-cam", ours("grad_cam_plus_plus"), cams[1], comparable=False),
         Contest("HiResCAM", "pytorch-grad-cam", ours("hires_cam"), cams[2]),
         Contest(
-            "three CAMs together", "pytorch-grad-cam", every_cam, lambda: torch.stack([cam() for cam in cams]), comparable=False
+            "three CAMs together",
+            "pytorch-grad-cam",
+            every_cam,
+            lambda: torch.stack([cam() for cam in cams]),
+            comparable=False,
         ),
         Contest("saliency", "captum", ours("saliency"), lambda: Saliency(theirs).attribute(images, wanted).amax(1)),
         Contest(
@@ -77,10 +83,12 @@ def contests(network: nn.Module, images: Tensor, targets: list[int]) -> list[Con
             "SmoothGrad, 25 samples",
             "captum",
             ours("smooth_grad"),
-            lambda: NoiseTunnel(Saliency(theirs))
-            .attribute(images, nt_samples=25, nt_samples_batch_size=8, stdevs=0.15, abs=False, target=wanted)
-            .abs()
-            .amax(1),
+            lambda: (
+                NoiseTunnel(Saliency(theirs))
+                .attribute(images, nt_samples=25, nt_samples_batch_size=8, stdevs=0.15, abs=False, target=wanted)
+                .abs()
+                .amax(1)
+            ),
             comparable=False,
         ),
         Contest(
@@ -141,7 +149,10 @@ def main() -> None:
             f"[{low:.2f}, {high:.2f}]   correlation {'–' if same is None else f'{same:.5f}'}",
             flush=True,
         )
-    head = f"resnet18 with random weights, {COUNT} images of {SIZE} px, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    head = (
+        f"resnet18 with random weights, {COUNT} images of {SIZE} px, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}"
+    )
     lines = [
         "# Time against the peers", "",
         f"`make bench`: {head}; in units of one bare forward pass of the same batch, medians of {rounds} interleaved rounds.", "",

@@ -1,4 +1,4 @@
-"""Write the tables of methods, metrics and datasets from the registry; with --check, only say whether they are current."""
+"""Write the tables of methods, metrics and datasets from the registry; --check says whether they are current."""
 
 import sys
 from pathlib import Path

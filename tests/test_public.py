@@ -43,7 +43,8 @@ def test_importing_needs_no_torch(what):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; sys.argv = ['vexbench', '--help']\ntry:\n    from vexbench.cli import main; main()\nexcept SystemExit: pass\n"
+    code = "import sys; sys.argv = ['vexbench', '--help']\\ntry:\\n    from vexbench.cli import main; main()\\n"
+    code += "except SystemExit: pass\\n"
     assert fresh(code + "print('torch' in sys.modules)").endswith("False")
 
 
@@ -66,7 +67,9 @@ def test_choice_is_a_value():
     assert hash(one) == hash(vb.methods()["occlusion"].bind(patch=9))
 
 
-@pytest.mark.parametrize(("value", "words"), [(2.5, "a whole number"), (True, "a whole number"), ("3", "a whole number")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(2.5, "a whole number"), (True, "a whole number"), ("3", "a whole number")]
+)
 def test_choice_refuses_another_type(value, words):
     with pytest.raises(vb.VexbenchError, match=words):
         vb.methods()["occlusion"].bind(patch=value)

@@ -17,9 +17,18 @@ if TYPE_CHECKING:
     from vexbench.probe import Probe
     from vexbench.registry import Choice, DatasetEntry, MethodEntry, MetricEntry, dataset, method, metric
 
-    def methods() -> dict[str, MethodEntry]: ...
-    def metrics() -> dict[str, MetricEntry]: ...
-    def datasets() -> dict[str, DatasetEntry]: ...
+    def methods() -> dict[str, MethodEntry]:
+        """All methods by id: built in, registered, and from installed plug-ins."""
+        ...
+
+    def metrics() -> dict[str, MetricEntry]:
+        """All metrics by id."""
+        ...
+
+    def datasets() -> dict[str, DatasetEntry]:
+        """All datasets by id."""
+        ...
+
 
 _HOMES = {
     "Choice": "registry",

@@ -126,7 +126,9 @@ def explain(
     if isinstance(method, str):
         choices = [METHODS[method].bind(**params)]
     elif params:
-        raise VexbenchError("parameters go to one method; for several give choices, e.g. Choice.of('occlusion', patch=9).")
+        raise VexbenchError(
+            "parameters go to one method; for several give choices, e.g. Choice.of('occlusion', patch=9)."
+        )
     else:
         choices = [
             METHODS[name].bind() if isinstance(name, str) else METHODS[name.name].bind(**name.params) for name in method
@@ -136,7 +138,11 @@ def explain(
         for choice, rows in zip(choices, parts, strict=True):
             rows.append(maps_of(probe, choice))
     maps = [torch.cat(rows) if rows else images.new_zeros((0, *images.shape[2:])) for rows in parts]
-    return maps[0] if isinstance(method, str) else {_key(choice, choices): m for choice, m in zip(choices, maps, strict=True)}
+    return (
+        maps[0]
+        if isinstance(method, str)
+        else {_key(choice, choices): m for choice, m in zip(choices, maps, strict=True)}
+    )
 
 
 def _key(choice: Choice, choices: Sequence[Choice]) -> str:
@@ -183,7 +189,9 @@ def evaluate(
     images = checked_images(images)
     expected = (len(images), *images.shape[2:])
     if tuple(maps.shape) != expected or not bool(torch.isfinite(maps).all()):
-        raise VexbenchError(f"maps must be {expected} and finite; got {tuple(maps.shape)}, NaN or infinite values included.")
+        raise VexbenchError(
+            f"maps must be {expected} and finite; got {tuple(maps.shape)}, NaN or infinite values included."
+        )
     if regions is not None and (tuple(regions.shape) != expected or regions.dtype != torch.bool):
         raise VexbenchError(f"regions must be bool {expected}; got {regions.dtype} {tuple(regions.shape)}.")
     again = None if explain is None else reexplain(explain)

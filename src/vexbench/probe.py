@@ -92,11 +92,13 @@ class Probe:
                 f"targets must be {wanted} whole numbers, one class index per image; "
                 f"got {targets.dtype} of shape {tuple(targets.shape)}."
             )
-        if wanted and not (0 <= int(targets.min()) and int(targets.max()) < classes):
+        if wanted and not (int(targets.min()) >= 0 and int(targets.max()) < classes):
             with torch.no_grad():
                 self.classifier.logits(self.images[:1])  # says so where the class names, not the targets, are wrong
             wrong = next(int(t) for t in targets if not 0 <= t < classes)
-            raise VexbenchError(f"class index {wrong} does not exist; the network has {classes} classes, 0 to {classes - 1}.")
+            raise VexbenchError(
+                f"class index {wrong} does not exist; the network has {classes} classes, 0 to {classes - 1}."
+            )
         return targets.to(self.images.device, torch.int64, copy=True)
 
     def of(self, *, images: Images | None = None, classifier: Classifier | None = None) -> "Probe":
@@ -129,19 +131,24 @@ class Probe:
         name, layer = self.classifier.layer(self.images)
         traces: list[LayerTrace] = []
         rows: list[Logits] = []
-        for images, targets in zip(self.images.split(self.batch_size), self.targets.split(self.batch_size), strict=True):
+        for images, targets in zip(
+            self.images.split(self.batch_size), self.targets.split(self.batch_size), strict=True
+        ):
             with differentiating():
                 with cutting(layer, name) as leaves:
                     logits = self._forward(images)
                 *earlier, gradients = gradients_of(logits, targets, leaves)
             if gradients is None or any(other is not None for other in earlier):
                 raise VexbenchError(
-                    f"the logits do not hang on the last output of target layer '{name}' alone; choose another target_layer=."
+                    f"the logits do not hang on the last output of target layer '{name}' alone; "
+                    "choose another target_layer=."
                 )
             self.passes.partial += len(images)
             rows.append(logits.detach())
             traces.append(LayerTrace(leaves[-1].detach(), gradients))
-        self.__dict__.setdefault("logits", torch.cat(rows))  # the same forward pass; asked for first, it stays as it was
+        self.__dict__.setdefault(
+            "logits", torch.cat(rows)
+        )  # the same forward pass; asked for first, it stays as it was
         return LayerTrace(*(torch.cat(parts) for parts in zip(*traces, strict=True)))
 
     def scores(self, variants: Iterable[Images], output: Output = "logit") -> Curves:
@@ -166,7 +173,9 @@ class Probe:
                 leaf = images.detach().clone().requires_grad_()
                 (gradients,) = gradients_of(self._forward(leaf), targets, [leaf])
             if gradients is None:
-                raise VexbenchError("the logits do not depend on the image; is there a detach() in the network's forward?")
+                raise VexbenchError(
+                    "the logits do not depend on the image; is there a detach() in the network's forward?"
+                )
             self.passes.backward += len(images)
             pending.extend(gradients)
             while len(pending) >= count > 0:
@@ -204,7 +213,9 @@ def gradients_of(logits: Logits, targets: Targets, leaves: list[Tensor]) -> tupl
         The network keeps no record of its own steps.
     """
     if not logits.requires_grad:
-        raise VexbenchError("the logits have no gradient; is there a torch.no_grad() or detach() in the network's forward?")
+        raise VexbenchError(
+            "the logits have no gradient; is there a torch.no_grad() or detach() in the network's forward?"
+        )
     return torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), leaves, allow_unused=True)
 
 

@@ -106,7 +106,9 @@ class Entry:
             return value
         if kind in (int, float) and type(value) in (int, float) and (kind is float or float(value).is_integer()):
             return kind(value)
-        raise VexbenchError(f"{self.id}: parameter '{name}' must be {TYPE_NAMES.get(kind, kind.__name__)}, not {value!r}.")
+        raise VexbenchError(
+            f"{self.id}: parameter '{name}' must be {TYPE_NAMES.get(kind, kind.__name__)}, not {value!r}."
+        )
 
 
 @final
@@ -152,7 +154,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @final
 class Registry(Mapping[str, E], Generic[E]):
-    """Entries by id, in the order of their families, filled by importing the modules of its package and the installed plug-ins."""
+    """Entries by id, in the order of their families, filled by importing the package and the installed plug-ins."""
 
     def __init__(self, kind: str, package: str, families: tuple[str, ...]) -> None:
         self.kind, self.package, self._families, self._entries = kind, package, families, dict[str, E]()
@@ -205,9 +207,10 @@ DATASETS = Registry[DatasetEntry]("dataset", "vexbench.datasets", ("drawn", "pho
 
 @final
 class Listing(ModuleType):
-    """A package that lists its registry when called, so that ``vb.methods`` is the folder and ``vb.methods()`` the list."""
+    """A package that lists its registry when called: ``vb.methods`` is the folder, ``vb.methods()`` the list."""
 
     def __call__(self) -> dict[str, Any]:
+        """The package's entries by id."""
         return {**{registry.package: registry for registry in (METHODS, METRICS, DATASETS)}[self.__name__]}
 
 

@@ -108,7 +108,9 @@ def test_failures_are_recorded_and_the_rest_goes_on(photographs, classifier, tmp
 
     entry = MethodEntry("broken", "Broken", "control", "none", broken)
     monkeypatch.setitem(METHODS._entries, "broken", entry)
-    config = study(photographs, classifier, tmp_path, methods=["broken", "random"], metrics=["sparseness", "pointing_game"])
+    config = study(
+        photographs, classifier, tmp_path, methods=["broken", "random"], metrics=["sparseness", "pointing_game"]
+    )
     result = vb.run(config)
     assert result.failures() == {
         "RuntimeError: out of luck": ["broken"],

@@ -59,8 +59,8 @@ def refuses(gap_network, images, targets):
     """Call a verb with one thing wrong, and check that the error is one line with the essential words."""
 
     def check(*words, method="grad_cam", module=gap_network, options=None, wrong=None, aims=targets, **params):
+        pictures = images if wrong is None else wrong
         with pytest.raises(vb.VexbenchError) as caught:
-            pictures = images if wrong is None else wrong
             vb.explain(vb.Classifier(module, **(options or {})), pictures, aims, method, **params)
         message = str(caught.value)
         assert "\n" not in message

@@ -33,7 +33,9 @@ def state(module):
         "forward": {name: "forward" in vars(part) for name, part in parts.items()},
         "training": {name: part.training for name, part in parts.items()},
         "requires_grad": {name: weight.requires_grad for name, weight in weights.items()},
-        "grad": {name: None if weight.grad is None else weight.grad.numpy().tobytes() for name, weight in weights.items()},
+        "grad": {
+            name: None if weight.grad is None else weight.grad.numpy().tobytes() for name, weight in weights.items()
+        },
         "weights": {name: value.numpy().tobytes() for name, value in module.state_dict().items()},
         # not Python's own: beartype, on in these tests, draws from it
         "generators": (torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state())),

@@ -75,7 +75,16 @@ def test_run_show_report(vexbench, study, tmp_path):
 
 
 def test_killed_run_goes_on_to_the_same_bits(study, tmp_path):
-    command = [sys.executable, "-m", "vexbench", "run", study.parent / "study.toml", "--out", tmp_path / "killed", "--no-report"]
+    command = [
+        sys.executable,
+        "-m",
+        "vexbench",
+        "run",
+        study.parent / "study.toml",
+        "--out",
+        tmp_path / "killed",
+        "--no-report",
+    ]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limit = time.monotonic() + 300
     while running.poll() is None and not list((tmp_path / "killed").rglob("deletion*.parquet")):

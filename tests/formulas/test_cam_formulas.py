@@ -1,4 +1,4 @@
-"""Class activation maps against their equations, in float64 and with loops, and against each other where they coincide."""
+"""Class activation maps against their equations in float64, and against each other where they coincide."""
 
 from copy import deepcopy
 
@@ -74,10 +74,12 @@ def test_cam_is_refused_behind_max_pooling_however_faint_the_head(gap_network, i
 
 def test_grad_cam(probe, placed_network, images, targets):
     activations, gradients = reference(placed_network, images, targets)
-    expected = torch.stack([
-        sum(g.mean() * a for a, g in zip(channels, slopes, strict=True)).clamp(min=0)
-        for channels, slopes in zip(activations, gradients, strict=True)
-    ])
+    expected = torch.stack(
+        [
+            sum(g.mean() * a for a, g in zip(channels, slopes, strict=True)).clamp(min=0)
+            for channels, slopes in zip(activations, gradients, strict=True)
+        ]
+    )
     assert_close(native("grad_cam", probe), expected)
 
 

@@ -22,7 +22,7 @@ EXPECTED = {
     "convnext_tiny": ("features", 64),
     "tf_efficientnet_lite0": ("bn2", 64),
 }
-"""Name of the network: last features before pooling and classifier, side of a small image that leaves more than a pixel."""
+"""Network: its last features before pooling and classifier, and the side of a small image that leaves some pixels."""
 
 
 def empty(name):

@@ -28,18 +28,46 @@ METHODS: dict[str, tuple[str, str, str, bool, dict[str, Any], float, float]] = {
 
 # id: title, axis, direction, summary, value of a bad and of a good method
 METRICS: dict[str, tuple[str, str, str, str, float, float]] = {
-    "deletion": ("Deletion", "faithfulness", "lower", "Area under the class probability as the most salient pixels are hidden.", 0.55, 0.15),
-    "insertion": ("Insertion", "faithfulness", "higher", "Area under the class probability as the most salient pixels are shown.", 0.45, 0.85),
-    "average_drop": ("Average drop", "faithfulness", "lower", "Share of the probability that is lost when only what the map marks is shown.", 0.7, 0.15),
-    "average_increase": ("Average increase", "faithfulness", "higher", "How often the probability rises when only what the map marks is shown.", 0.05, 0.35),
-    "sparseness": ("Sparseness", "complexity", "higher", "How much of the map's mass sits in few pixels (Gini index).", 0.3, 0.6),
-    "max_sensitivity": ("Max-sensitivity", "robustness", "lower", "How far the map moves under small noise on the image.", 1.1, 0.1),
-    "pointing_game": ("Pointing game", "localisation", "higher", "How often the map's maximum is on the object.", 0.4, 0.92),
-    "relevance_mass_accuracy": ("Relevance mass accuracy", "localisation", "higher", "Share of the map's mass that is on the object.", 0.3, 0.7),
-    "mprt": ("MPRT", "randomisation", "lower", "How alike the map stays when the network's weights are randomised.", 0.9, 0.2),
-    "passes": ("Passes", "cost", "lower", "Forward-equivalent passes per image.", 0, 0),
-    "seconds_ratio": ("Seconds ratio", "cost", "lower", "Time over one bare forward pass.", 0, 0),
-}  # fmt: skip
+    "deletion": (
+        "Deletion",
+        "faithfulness",
+        "lower",
+        "Area under the probability as salient pixels are hidden.",
+        0.55,
+        0.15,
+    ),
+    "insertion": (
+        "Insertion",
+        "faithfulness",
+        "higher",
+        "Area under the probability as salient pixels are shown.",
+        0.45,
+        0.85,
+    ),
+    "average_drop": (
+        "Average drop",
+        "faithfulness",
+        "lower",
+        "Share of the probability that is lost: max(0, y − o)/y.",
+        0.7,
+        0.15,
+    ),
+    "average_increase": ("Average increase", "faithfulness", "higher", "How often the probability rises.", 0.05, 0.35),
+    "sparseness": ("Sparseness", "complexity", "higher", "Gini index of the map.", 0.3, 0.6),
+    "max_sensitivity": ("Max-sensitivity", "robustness", "lower", "How far the map moves under noise.", 1.1, 0.1),
+    "pointing_game": ("Pointing game", "localisation", "higher", "How often the maximum hits.", 0.4, 0.92),
+    "relevance_mass_accuracy": (
+        "Relevance mass accuracy",
+        "localisation",
+        "higher",
+        "Share of the map on the object.",
+        0.3,
+        0.7,
+    ),
+    "mprt": ("MPRT", "randomisation", "lower", "Likeness under random weights.", 0.9, 0.2),
+    "passes": ("Passes", "cost", "lower", "Forward-equivalent passes.", 0, 0),
+    "seconds_ratio": ("Seconds ratio", "cost", "lower", "Time over a bare pass.", 0, 0),
+}
 
 
 def write_study(
@@ -133,8 +161,8 @@ def _write_model(
     place = store.method(folder, broken)
     write_json(
         place / "choice.json",
-        {"name": "full_grad", "params": {}, "version": 1, "title": "FullGrad", "family": "gradient", "paper": "srinivas2019", "signed": False},
-    )  # fmt: skip
+        {"name": "full_grad", "params": {}, "version": 1, "title": "FullGrad", "family": "gradient", "signed": False},
+    )
     write_json(place / "failed.json", {"error": "NotApplicable", "reason": "this network has layers without a bias."})
 
 
@@ -153,8 +181,8 @@ def _write_method(
     place = store.method(folder, choice)
     write_json(
         place / "choice.json",
-        {"name": name, "params": params, "version": 1, "title": title, "family": family, "paper": paper, "signed": signed},
-    )  # fmt: skip
+        {"name": name, "params": params, "title": title, "family": family, "paper": paper, "signed": signed},
+    )
     write_array(place / "maps.zarr", np.stack([_map(generator, name, mask, signed, quality) for _, mask in drawn]))
     for j, (metric, (label, axis, direction, summary, bad, good)) in enumerate(METRICS.items()):
         if not finished and name in ("sobel_edges", "centre_gaussian") and j > 6:
@@ -172,10 +200,12 @@ def _write_method(
         if name in ("cam", "grad_cam", "hires_cam") and axis != "cost":
             scores = bad + (good - bad) * (0.8 + 0.15 * luck[:, j])
         described = store.metric(place, measure)
-        record = {"name": metric, "params": {}, "version": 1, "title": label, "family": axis, "paper": "", "direction": direction, "range": [0, 1], "summary": summary}  # fmt: skip
+        record = {"name": metric, "title": label, "family": axis, "direction": direction, "summary": summary}
         write_json(described.with_suffix(".json"), record)
         if name == "random" and metric == "mprt":
-            write_json(described.with_suffix(".failed.json"), {"error": "NotApplicable", "reason": "it asks no network."})
+            write_json(
+                described.with_suffix(".failed.json"), {"error": "NotApplicable", "reason": "it asks no network."}
+            )
         else:
             write_frame(described, predictions.select("image").with_columns(score=pl.Series(scores)))
 
@@ -228,7 +258,7 @@ def _draw(generator: np.random.Generator, size: int, label: int) -> tuple[np.nda
     sky, ground = np.array([150, 190, 225]), np.array([120, 130, 100])
     horizon = generator.uniform(0.4, 0.7)
     image = np.where(y[..., None] < horizon, sky + 60 * (y[..., None] - 0.5), ground)
-    cx, cy, radius = generator.uniform(0.25, 0.75, 2).tolist() + [generator.uniform(0.12, 0.25)]
+    cx, cy, radius = [*generator.uniform(0.25, 0.75, 2).tolist(), generator.uniform(0.12, 0.25)]
     mask = np.hypot(x - cx, y - cy) < radius if label % 2 else np.maximum(abs(x - cx), abs(y - cy)) < radius
     colour = np.array([[200, 90, 60], [40, 120, 50], [225, 235, 245], [110, 90, 80], [30, 90, 160], [90, 90, 95]])
     image = np.where(mask[..., None], colour[label % 6], image) + generator.normal(0, 5, (size, size, 1))

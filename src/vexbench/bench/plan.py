@@ -56,7 +56,9 @@ def plan(config: StudyConfig) -> Plan:
         A name, parameter, file or device that does not exist; nothing has been run or written then.
     """
     methods, metrics = _choices(METHODS, config.methods), _choices(METRICS, config.metrics)
-    datasets = [(choice, DATASETS[choice.name].function(**choice.params)) for choice in _choices(DATASETS, config.datasets)]
+    datasets = [
+        (choice, DATASETS[choice.name].function(**choice.params)) for choice in _choices(DATASETS, config.datasets)
+    ]
     classifiers = [_classifier(model, config.device) for model in config.models]
     for (_, dataset), classifier in product(datasets, classifiers):
         _check_fit(dataset, classifier)

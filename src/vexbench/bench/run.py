@@ -34,15 +34,21 @@ class Result:
     out: Path
 
     def frame(self) -> pl.DataFrame:
-        """One row per image and score: dataset, model, method, params, metric, image, target, predicted, correct, score."""
+        """One row per image and score.
+
+        Columns: dataset, model, method, params, metric, image, target, predicted, correct, score.
+        """
         return frame(self.out)
 
     def failures(self) -> dict[str, list[str]]:
         """What could not be computed, by reason."""
         found: dict[str, list[str]] = {}
         for path in sorted(self.out.rglob("*failed.json")):
-            cell = f"{path.parent.name.rpartition('-')[0]} {path.name.partition('-')[0] if path.name != 'failed.json' else ''}"
-            found.setdefault(files.read_json(path)["reason"], []).append(cell.strip())
+            method, metric = (
+                path.parent.name.rpartition("-")[0],
+                path.name.removesuffix("failed.json").partition("-")[0],
+            )
+            found.setdefault(files.read_json(path)["reason"], []).append(f"{method} {metric}".strip())
         return found
 
     def report(self) -> Path:

@@ -47,7 +47,12 @@ def list_entries(
         table.add_column("axis" if kind is Kind.metrics and column == "family" else column, overflow="fold")
     for row in rows:
         cells = {**row, "better": {"higher": "↑", "lower": "↓"}.get(row.get("direction", ""), "")}
-        table.add_row(*(", ".join(map(str, cells[name])) if isinstance(cells[name], list | dict) else str(cells[name]) for name in columns))
+        table.add_row(
+            *(
+                ", ".join(map(str, cells[name])) if isinstance(cells[name], list | dict) else str(cells[name])
+                for name in columns
+            )
+        )
     Console(width=None if Console().is_terminal else 100).print(table)
 
 
@@ -58,12 +63,28 @@ def _registered(kind: Kind) -> dict[str, Any]:
 
 
 def _entry(entry: Any) -> dict[str, Any]:
-    names = ("id", "title", "family", "paper", "version", "signed", "direction", "range", "needs", "parameters", "summary")
+    names = (
+        "id",
+        "title",
+        "family",
+        "paper",
+        "version",
+        "signed",
+        "direction",
+        "range",
+        "needs",
+        "parameters",
+        "summary",
+    )
     row = {name: getattr(entry, name) for name in names if hasattr(entry, name)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
 
 
 def _models() -> list[dict[str, Any]]:
-    from vexbench.models.zoo import architectures
+    from vexbench.models.zoo import TITLES, architectures
 
-    return architectures()
+    return [
+        {"id": name, "source": source, "title": TITLES.get(name, "")}
+        for source, names in architectures().items()
+        for name in names
+    ] + [{"id": "any timm name", "source": "timm", "title": "timm/NAME where torchvision has the name, too"}]

@@ -9,7 +9,9 @@ from vexbench.errors import VexbenchError
 
 
 def run(
-    study: Annotated[Path | None, typer.Argument(help="A study file (TOML); without one, the embedded default.")] = None,
+    study: Annotated[
+        Path | None, typer.Argument(help="A study file (TOML); without one, the embedded default.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the study; a run that was killed goes on there.")] = Path(
         "vexbench-study"
     ),
@@ -39,7 +41,14 @@ def run(
     from importlib.resources import as_file, files
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     import vexbench as vb
 

@@ -48,8 +48,11 @@ def show(
         for table in _tables(summary):
             console.print()
             console.print(table)
+        console.print("\n* best   ° control: knows nothing of the network", style="dim")
         for failure in summary.group.failures:
-            console.print(f"not computed: {failure.method} {failure.metric}: {failure.reason}".replace(" : ", ": "))
+            console.print(
+                f"not computed: {failure.method}{f', {failure.metric}' if failure.metric else ''}: {failure.reason}"
+            )
     if study.pending:
         console.print(f"\nunfinished: {len(study.pending)} results missing; run the study again.")
 
@@ -61,9 +64,8 @@ def _tables(summary: "Summary") -> "Iterator[Table]":
 
     ranks, order = summary.overall, summary.order
     if ranks is not None:
-        table = _table(
-            "method", "mean rank", "95 % interval", "first in", *(axis_title(axis) for axis in summary.by_axis)
-        )
+        axes = [short if len(short := axis_title(axis)) < 8 else f"{short[:6]}." for axis in summary.by_axis]
+        table = _table("method", "rank", "95 %", "first in", *axes)
         for i in order:
             low, high = ranks.intervals[i]
             of_axes = [f"{of_axis.mean[i]:.1f}" for of_axis in summary.by_axis.values()]
@@ -83,16 +85,16 @@ def _tables(summary: "Summary") -> "Iterator[Table]":
 def _table(first: str, *others: str) -> "Table":
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, overflow="ellipsis", no_wrap=True, max_width=30)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    table.add_column(first, overflow="ellipsis", no_wrap=True, max_width=26)
     for name in others:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, justify="right", min_width=5)
     return table
 
 
 def _name(summary: "Summary", i: int) -> str:
     method = summary.methods[i]
-    return f"{method.name} (control)" if method.control else method.name
+    return f"{method.name} °" if method.control else method.name
 
 
 def _plain(summary: "Summary") -> dict[str, Any]:

@@ -44,12 +44,11 @@ def train(
     variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain or shortcut.")] = None,
 ) -> None:
     """Train a network, and test it."""
-    from vexbench.models.train import TrainConfig
-    from vexbench.models.train import train as run
+    import vexbench as vb
 
     params = {"root": str(root) if root else None, "variant": variant}
-    run(
-        TrainConfig(
+    vb.train(
+        vb.TrainConfig(
             data=data,
             params={key: value for key, value in params.items() if value is not None},
             model=model,

@@ -24,7 +24,7 @@ PICKLES: Final = (".pt", ".pth", ".ckpt", ".bin")
 class Card(BaseModel):
     """What a checkpoint's card must say; `vexbench train` writes more, for people and for the report."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     architecture: str
     class_names: tuple[str, ...] = Field(min_length=1)
@@ -75,6 +75,7 @@ def load_classifier(path: str | Path) -> Classifier:
             class_names=card.class_names,
             input_size=card.input_size,
             name=card.architecture,
+            card=card.model_dump(),
         )
     except VexbenchError as error:
         raise VexbenchError(f"checkpoint {path}: {error}") from error

@@ -17,8 +17,9 @@ Baseline = Literal["black", "white", "grey", "mean", "blur", "uniform"]
 def baseline(probe: Probe, name: str) -> Images:
     """The probe's images without their evidence, in [0, 1].
 
-    black 0, white 1, grey 1/2; mean: each image's own mean per channel; blur: Gaussian with σ = 5 px in an 11 px window,
-    RISE's numbers (its code folds the tails back into the window, and darkens the border); uniform: noise seeded by image.
+    black 0, white 1, grey 1/2; mean: each image's own mean per channel; blur: Gaussian with σ = 5 px in an 11 px
+    window, RISE's numbers (its code folds the tails back into the window, and darkens the border); uniform: noise
+    seeded by image.
 
     Raises
     ------
@@ -38,14 +39,17 @@ def baseline(probe: Probe, name: str) -> Images:
         case "blur":
             return blurred(images, sigma=5.0, radius=5)
         case "uniform":
-            noise = [torch.rand(images.shape[1:], generator=generator(probe.seed, "uniform", key)) for key in probe.fingerprints]
+            noise = [
+                torch.rand(images.shape[1:], generator=generator(probe.seed, "uniform", key))
+                for key in probe.fingerprints
+            ]
             return torch.stack(noise).to(images.device)
         case _:
             raise unknown("baseline", name, BASELINES)
 
 
 def blurred(images: Images, *, sigma: float, radius: int) -> Images:
-    """Gaussian blur with a window of 2·radius + 1 pixels, reflected at the border (repeated where that is too small)."""
+    """Gaussian blur in a window of 2·radius + 1 pixels, reflected at the border (repeated where that is too small)."""
     steps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     weights = torch.exp(-(steps**2) / (2 * sigma**2))
     weights = (weights / weights.sum()).expand(3, 1, -1)

@@ -12,16 +12,20 @@ from vexbench.types import Images
 def gaussian(probe: Probe, samples: int) -> Iterator[Images]:
     """Standard normal noise, one (N, 3, H, W) per draw, seeded by image and draw."""
     for draw in range(samples):
-        yield torch.stack([
-            torch.randn(image.shape, generator=generator(probe.seed, "gaussian", key, draw))
-            for image, key in zip(probe.images, probe.fingerprints, strict=True)
-        ]).to(probe.images.device)
+        yield torch.stack(
+            [
+                torch.randn(image.shape, generator=generator(probe.seed, "gaussian", key, draw))
+                for image, key in zip(probe.images, probe.fingerprints, strict=True)
+            ]
+        ).to(probe.images.device)
 
 
 def uniform(probe: Probe, samples: int) -> Iterator[Images]:
     """Uniform noise in [-1, 1], one (N, 3, H, W) per draw, seeded by image and draw."""
     for draw in range(samples):
-        yield torch.stack([
-            torch.rand(image.shape, generator=generator(probe.seed, "uniform", key, draw)).mul_(2).sub_(1)
-            for image, key in zip(probe.images, probe.fingerprints, strict=True)
-        ]).to(probe.images.device)
+        yield torch.stack(
+            [
+                torch.rand(image.shape, generator=generator(probe.seed, "uniform", key, draw)).mul_(2).sub_(1)
+                for image, key in zip(probe.images, probe.fingerprints, strict=True)
+            ]
+        ).to(probe.images.device)

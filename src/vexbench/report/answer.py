@@ -40,8 +40,9 @@ def headline(summary: Summary) -> str:
     ranks = summary.overall
     if ranks is None or not summary.candidates:
         return "There is no ranking yet: no metric is known for every method."
-    leaders = ranks.leaders(summary.candidates)
-    same, others = _same(ranks, leaders)
+    if len(summary.candidates) == 1:
+        return f"There is nothing to compare {_names(summary, summary.candidates)} with yet."
+    same, others = _same(ranks, ranks.leaders(summary.candidates))
     if not others:
         return f"{_names(summary, same)} {'leads' if len(same) == 1 else 'lead together'} overall."
     return f"No clear leader: {_together(summary, same)} and {_names(summary, others)} cannot be told apart."
@@ -50,7 +51,7 @@ def headline(summary: Summary) -> str:
 def support(summary: Summary) -> list[str]:
     """What the headline rests on, and what speaks against it."""
     ranks = summary.overall
-    if ranks is None or not summary.candidates:
+    if ranks is None or len(summary.candidates) < 2:
         return []
     same, _ = _same(ranks, ranks.leaders(summary.candidates))
     best = same[0]
@@ -80,7 +81,7 @@ def support(summary: Summary) -> list[str]:
 
 def findings(summary: Summary) -> list[Finding]:
     """Who leads on each axis of quality, then what it costs."""
-    found = [_finding(summary, axis, ranks) for axis, ranks in summary.by_axis.items() if summary.candidates]
+    found = [_finding(summary, axis, ranks) for axis, ranks in summary.by_axis.items() if len(summary.candidates) > 1]
     if (cost := _cost(summary)) is not None:
         found.append(cost)
     return found
@@ -139,7 +140,7 @@ def _against_random(summary: Summary) -> list[str]:
         return []
     asked = [j for axis in ("faithfulness", "localisation") for j in summary.axes.get(axis, [])]
     failing = [i for i in summary.candidates if any(verdicts[i, j] <= 0 for j in asked)]
-    if not asked or not summary.candidates:
+    if not asked:
         return []
     if not failing:
         return ["Every method beats the random map on every metric of faithfulness and localisation."]

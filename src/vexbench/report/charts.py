@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 
 from vexbench.report.palette import LIGHT, axis_title, family
 from vexbench.report.svg import Chart, drawing
-from vexbench.report.words import listing, number, share, short, span
+from vexbench.report.words import listing, number, plainly, share, short, span
 from vexbench.results.record import FAMILIES, MethodRecord, place
 from vexbench.stats.summary import Summary
 
@@ -123,7 +123,7 @@ def tradeoff(summary: Summary) -> Chart | None:
     metric, costs = summary.metrics[cost], summary.result.mean[:, cost]
     shown = [i for i in range(len(summary.methods)) if np.isfinite(costs[i])]
     best = summary.front([i for i in shown if i in summary.candidates])
-    if not best:
+    if len(shown) < 3 or not best:
         return None
     with drawing():
         figure = Figure((WIDTH, 4.6), layout="constrained")
@@ -148,7 +148,7 @@ def tradeoff(summary: Summary) -> Chart | None:
         axes.set_ylabel("mean rank  (up is better)", loc="top", rotation_mode="anchor")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         _name_points(figure, axes, summary, shown, costs, ranks.mean, steps)
-    gloss = metric.summary.rstrip(".")
+    gloss = plainly(metric.summary).rstrip(".")
     named = listing([f"{summary.methods[i].name} (cost {number(float(costs[i]))})" for i in best], most=8)
     return Chart(
         "tradeoff",

@@ -136,13 +136,33 @@ def data_uri(image: UInt8[np.ndarray, "H W 3"]) -> str:
 def panel_chart(group: Group, panel: Panel, name: str) -> Chart:
     """A panel as a figure for a file: one row per image, one column per method."""
     rows = [image.row for image in panel.images]
-    images = group.images(rows)
-    columns = [images, *(_overlays(group, method, rows, images) for method in panel.methods)]
+    captions = [
+        f"{short(shown.predicted, 18)} {share(shown.probability)} {shown.sign}\n"
+        f"true: {short(shown.label or 'unknown', 18)}"
+        for shown in panel.images
+    ]
+    columns = [(short(method.name, 18), method.signed) for method in panel.methods]
+    figure = tiles(group.images(rows), captions, columns, [group.maps(method, rows) for method in panel.methods])
+    return Chart(name, panel.title, RULE, alt(panel), figure)
+
+
+def tiles(
+    images: UInt8[np.ndarray, "N H W 3"],
+    captions: Sequence[str],
+    methods: Sequence[tuple[str, bool]],
+    maps: Sequence[Num[np.ndarray, "N h w"]],
+) -> Figure:
+    """Images with their captions, one per row, and the maps of each method, (title, signed), beside them."""
+    overlays = [
+        [overlay(image, one, signed=signed) for image, one in zip(images, of, strict=True)]
+        for (_, signed), of in zip(methods, maps, strict=True)
+    ]
     height, width = images.shape[1:3]
     gap, foot = round(0.06 * width), round(0.3 * width)
-    canvas = np.full((len(rows) * (height + foot), len(columns) * (width + gap) - gap, 3), 255, dtype=np.uint8)
-    for column, tiles in enumerate(columns):
-        for row, tile in enumerate(tiles):
+    columns = [images, *overlays]
+    canvas = np.full((len(images) * (height + foot), len(columns) * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for column, shown in enumerate(columns):
+        for row, tile in enumerate(shown):
             top, left = row * (height + foot), column * (width + gap)
             canvas[top : top + height, left : left + width] = tile
     inch = 1.05 / width
@@ -152,14 +172,12 @@ def panel_chart(group: Group, panel: Panel, name: str) -> Chart:
         axes = figure.add_axes((0, 0.5 / size[1], 1, 1 - 0.75 / size[1]))
         axes.set_axis_off()
         axes.imshow(canvas, interpolation="antialiased", aspect="auto")
-        for column, title in enumerate(["image", *(method.name for method in panel.methods)]):
+        for column, title in enumerate(["image", *(title for title, _ in methods)]):
             x = column * (width + gap) + width / 2
-            axes.text(x, -0.04 * height, short(title, 18), ha="center", va="bottom", fontsize=6.5)
-        for row, shown in enumerate(panel.images):
-            words = f"{short(shown.predicted, 18)} {share(shown.probability)} {shown.sign}"
-            words += f"\ntrue: {short(shown.label or 'unknown', 18)}"
-            axes.text(0, row * (height + foot) + 1.03 * height, words, va="top", fontsize=6.5)
-        for place, signed in enumerate(sorted({method.signed for method in panel.methods})):
+            axes.text(x, -0.04 * height, title, ha="center", va="bottom", fontsize=6.5)
+        for row, caption in enumerate(captions):
+            axes.text(0, row * (height + foot) + 1.03 * height, caption, va="top", fontsize=6.5)
+        for place, signed in enumerate(sorted({signed for _, signed in methods})):
             bar = figure.add_axes(((0.2 + 2.6 * place) / size[0], 0.3 / size[1], 2.2 / size[0], 0.1 / size[1]))
             bar.imshow(bar_colours(signed=signed)[None], aspect="auto")
             bar.set_yticks([])
@@ -168,11 +186,7 @@ def panel_chart(group: Group, panel: Panel, name: str) -> Chart:
             )
             bar.tick_params(labelsize=6.5, labelcolor=LIGHT["muted"])
             bar.spines[:].set_visible(False)
-    return Chart(name, panel.title, RULE, alt(panel), figure)
-
-
-def _overlays(group: Group, method: MethodRecord, rows: Sequence[int], images: np.ndarray) -> list[np.ndarray]:
-    return [overlay(image, one, signed=method.signed) for image, one in zip(images, group.maps(method, rows))]
+    return figure
 
 
 def alt(panel: Panel) -> str:

@@ -122,6 +122,7 @@ def _environment() -> jinja2.Environment:
         "number": words.number,
         "share": words.share,
         "plural": words.plural,
+        "plainly": words.plainly,
         "paper": _paper,
         "merged": _merged,
     }

@@ -148,5 +148,5 @@ def _column(axes: Axes, ends: tuple[int, int], kind: str, names: dict[str, str],
         axes.text(x + 1.6, row + 0.03, short(title, 24), va="center", fontsize=6.7, color=colour, fontweight=weight)
 
 
-def _line(axes: Axes, x: list[float], y: list[float]) -> None:
+def _line(axes: Axes, x: Sequence[float | int], y: Sequence[float | int]) -> None:
     axes.plot(x, y, color=LIGHT["line"], linewidth=1, solid_joinstyle="round", zorder=1)

@@ -15,6 +15,12 @@ def number(value: float | None) -> str:
         return "–"
     if value == int(value) and abs(value) < 1000:
         return str(int(value))
+    return _three(value)
+
+
+def _three(value: float) -> str:
+    if value == 0:
+        return "0"
     digits = 2 - math.floor(math.log10(abs(float(f"{value:.2e}"))))
     if digits > 5:
         return f"{value:.2e}"
@@ -22,8 +28,13 @@ def number(value: float | None) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """An interval, for people."""
-    return f"{number(low)}–{number(high)}"
+    """An interval, for people.
+
+    >>> span(0.0, 1.0), span(5.0, 7.125)
+    ('0–1', '5.00–7.12')
+    """
+    write = number if low == round(low, 0) and high == round(high, 0) else _three
+    return f"{write(low)}–{write(high)}"
 
 
 def share(value: float) -> str:
@@ -77,3 +88,13 @@ def slug(name: str) -> str:
     'buildings-and-forest'
     """
     return re.sub(r"[^\w]+", "-", name.lower()).strip("-") or "x"
+
+
+def plainly(summary: str) -> str:
+    """A summary without its formula, which follows a colon.
+
+    >>> plainly("Share of the probability `y` that is lost: max(0, y − o) / y.")
+    'Share of the probability y that is lost.'
+    """
+    sentence, _, formula = summary.replace("`", "").partition(": ")
+    return f"{sentence}." if formula else sentence
