@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -243,6 +244,17 @@ def compare(
         yield pair.method, pair.library, correlations(ours, theirs).min().item(), explained
 
 
+def units(images: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Unit of the features, and what is left of Grad-CAM++ of ours and of pytorch-grad-cam when only that unit changes."""
+    classifier = resnet18()
+    targets = classifier.logits(images).detach().argmax(1)
+    ours = partial(vb.explain, images=images, targets=targets, method="grad_cam_plus_plus")
+    theirs = partial(pytorch_grad_cam("GradCAMPlusPlus"), images=images, targets=targets)
+    for unit in (0.01, 100.0):
+        other = rescaled(classifier, unit)
+        yield f"× {unit:g}", *(correlations(maps(classifier), maps(other)).min().item() for maps in (ours, theirs))
+
+
 def shown(correlation: float) -> str:
     """Four digits, or how far from 1; empty for NaN."""
     if correlation != correlation:
@@ -263,12 +275,15 @@ def main() -> None:
         trained = vb.load_classifier(path)
         networks[f"{trained.name}, trained"] = (trained, trained.input_size or 150)
     print("| network | method | library | worst correlation | with the library's formula |\n|---|---|---|---|---|")
+    folder, count = arguments.images, arguments.count
     for name, (classifier, side) in networks.items():
-        folder, count = arguments.images, arguments.count
         images = photographs(folder, count, side) if folder else blobs(count, side)
         parameters = {"steps": 50, "patch": 15, "stride": 8, "samples": 10}
         for method, library, *found in compare(classifier, images, parameters):
             print(f"| {name} | `{method}` | {library} | {' | '.join(map(shown, found))} |", flush=True)
+    print("\n| Grad-CAM++ of resnet18, features in another unit | ours | pytorch-grad-cam |\n|---|---|---|")
+    for unit, *found in units(photographs(folder, count, 150) if folder else blobs(count, 150)):
+        print(f"| {unit} | {' | '.join(map(shown, found))} |", flush=True)
 
 
 if __name__ == "__main__":

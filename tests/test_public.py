@@ -43,8 +43,8 @@ def test_importing_needs_no_torch(what):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; sys.argv = ['vexbench', '--help']\\ntry:\\n    from vexbench.cli import main; main()\\n"
-    code += "except SystemExit: pass\\n"
+    code = "import sys; sys.argv = ['vexbench', '--help']\ntry:\n    from vexbench.cli import main; main()\n"
+    code += "except SystemExit: pass\n"
     assert fresh(code + "print('torch' in sys.modules)").endswith("False")
 
 

@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
-from torchvision.transforms.functional import pil_to_tensor, resize
 
 from vexbench.errors import VexbenchError
+from vexbench.imaging import decode
 from vexbench.models.base import Classifier
 from vexbench.models.zoo import build, normalisation
 
@@ -25,9 +24,8 @@ def test_packaged_weights_recognise_imagenet(lite):
     with (BOXES / "boxes.csv").open() as file:
         known = {row["file"]: int(row["class_index"]) for row in csv.DictReader(file)}
     names = list(known)[::7][:40]
-    images = torch.stack(
-        [resize(pil_to_tensor(Image.open(BOXES / "images" / name).convert("RGB")), [224, 224]) / 255 for name in names]
-    )
+    images = torch.stack([torch.from_numpy(decode(BOXES / "images" / name, 224)) for name in names])
+    images = images.permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
         predicted = Classifier(lite, mean=mean, std=std).logits(images).argmax(1)
     accuracy = (predicted == torch.tensor([known[name] for name in names])).float().mean()

@@ -66,7 +66,8 @@ def test_writes_network_card_and_curves(finished):
     )
     losses = [row["validation_loss"] for row in card["curves"]]
     assert card["best_epoch"] == losses.index(min(losses)) + 1
-    assert Image.open(settings.out / "curves.png").size[0] > 1000
+    with Image.open(settings.out / "curves.png") as picture:
+        assert picture.size[0] > 1000
     assert said.count("\nepoch ") == 3
 
 
@@ -91,7 +92,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(finished, tmp_path, monke
     with monkeypatch.context() as patched:
         patched.setattr(Learner, "training_step", dying)
         # the second epoch is not the best so far, and must be kept nevertheless
-        worse, log = iter([0.5, 0.6]), Learner.log
+        worse, log = iter([5.0, 6.0]), Learner.log
         patched.setattr(Learner, "log", lambda self, name, _: log(self, name, next(worse)))
         with pytest.raises(RuntimeError, match="killed"):
             run(again)
@@ -127,6 +128,12 @@ def test_a_folder_with_other_files_is_refused(photographs, tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(VexbenchError, match="is not empty and not of a training"):
         run(config(photographs, tmp_path))
+
+
+def test_a_mistake_before_the_first_epoch_does_not_take_the_folder(photographs, tmp_path):
+    with pytest.raises(VexbenchError, match="unknown network"):
+        run(config(photographs, tmp_path / "run", model="plan_cnn"))
+    run(config(photographs, tmp_path / "run", epochs=1))
 
 
 def test_classes_without_splits_get_a_test_split(photographs, tmp_path):

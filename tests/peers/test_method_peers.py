@@ -60,14 +60,19 @@ def between_0_and_1(maps):
 
 @pytest.mark.parametrize("pair", SAME, ids=lambda pair: f"{pair.method}-{pair.library}")
 def test_same_maps(case, pair):
-    """Measured: 1 − 2e-12 at worst, of the libraries that resize by OpenCV; the issue asks for 0.9999."""
+    """Measured: 1 − 1e-12 at worst, of the libraries that resize by OpenCV, and 1e-6 of the maximum.
+
+    The bounds leave room for a ReLU that rounds to the other side of zero, where batches are not the same.
+    """
     installed(pair)
     chosen = {name: PARAMETERS[name] for name in pair.parameters}
     ours, theirs = vb.explain(*case, pair.method, **chosen), pair.maps(*case, **chosen)
-    assert agreement.correlations(ours, theirs).min() >= 0.999999
-    assert (between_0_and_1(ours) - between_0_and_1(theirs)).abs().max() <= 1e-4
-    if pair.library == "captum":  # the others scale their maps to [0, 1]
-        assert (ours - theirs).abs().max() <= 1e-4 * ours.abs().max()
+    assert agreement.correlations(ours, theirs).min() >= 0.9999
+    if pair.library == "pytorch-grad-cam":  # it scales its maps to [0, 1]
+        ours = between_0_and_1(ours)
+    error = (ours - theirs).abs().flatten(1) / ours.abs().amax((1, 2))[:, None]
+    assert error.median() <= 1e-5
+    assert error.max() <= 0.02
 
 
 @pytest.mark.parametrize("pair", OTHER, ids=lambda pair: pair.library)

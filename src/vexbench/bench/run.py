@@ -128,7 +128,7 @@ class Runner:
         self._total = len(study.metrics) * len(study.methods) * sum(group.chunks for group in study.groups)
 
     def prepare(self, index: int) -> None:
-        """Describe the group's data and model, store its images and predictions."""
+        """Describe the group's data and model, store its images, predictions, and where the evidence is."""
         group = self.study.groups[index]
         home = self._home(group)
         dataset = group.dataset
@@ -153,7 +153,8 @@ class Runner:
             if {chunk} <= files.parts(home / "predictions.parquet") & files.parts(home / "images.zarr"):
                 continue
             rows = _rows(group, chunk)
-            images = load_images(group, rows)
+            pixels = load_pixels(group, rows)
+            images = as_images(pixels, group)
             logits = Probe(group.classifier, images, [0] * len(images), batch_size=self.study.config.batch_size).logits
             probabilities = logits.softmax(1).cpu()
             predicted = probabilities.argmax(1)
@@ -170,11 +171,14 @@ class Runner:
                 },
                 schema_overrides={"correct": pl.Boolean},
             )
-            pixels = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
             files.write_part(home / "images.zarr", chunk, pixels)
+            regions = [dataset.region(row, int(target), pixels.shape[1]) for row, target in zip(rows, targets)]
+            if (known := [region for region in regions if region is not None]) and len(known) == len(rows):
+                files.write_part(home / "regions.zarr", chunk, np.stack(known))
             files.write_part(home / "predictions.parquet", chunk, table)
-        files.finish(home / "images.zarr", group.chunks)
-        files.finish(home / "predictions.parquet", group.chunks)
+        for name in ("images.zarr", "regions.zarr", "predictions.parquet"):
+            if files.parts(home / name) >= set(range(group.chunks)):
+                files.finish(home / name, group.chunks)
 
     def note_start(self) -> None:
         """Note what a resumed or extended study goes on with: packages may have changed in between."""
@@ -205,7 +209,7 @@ class Runner:
             return
         rows = _rows(group, task.chunk)
         predictions = files.read_frame(home / "predictions.parquet")[rows.start : rows.stop]
-        images = load_images(group, rows)
+        images = as_images(files.read_array(home / "images.zarr", slice(rows.start, rows.stop)), group)
         targets = predictions["target"].to_torch()
 
         def probe() -> Probe:
@@ -218,7 +222,10 @@ class Runner:
         if maps is None:
             self._done += len(lacking)
             return
-        regions = _regions(group, rows, targets)
+        regions = None
+        if (home / "regions.zarr").exists():
+            regions = torch.from_numpy(files.read_array(home / "regions.zarr", slice(rows.start, rows.stop)))
+            regions = regions.to(group.classifier.device)
         for metric in lacking:
             self._progress(f"{METHODS[method.name].title} · {METRICS[metric.name].title}", self._done, self._total)
             path = self.study.store.metric(place, metric)
@@ -307,26 +314,29 @@ def card(group: Group) -> dict[str, Any]:
     return {**classifier.card, **known}
 
 
-def load_images(group: Group, rows: range) -> Tensor:
-    """Images as the classifier takes them: (N, 3, size, size) in [0, 1]."""
-    size = group.classifier.input_size
-    pixels = [group.dataset.image(row, size) for row in rows]
+def load_pixels(group: Group, rows: range) -> np.ndarray:
+    """Images at the size that the classifier takes: (N, size, size, 3), 8 bits.
+
+    Raises
+    ------
+    VexbenchError
+        An image cannot be read, or they differ in size and the classifier does not say what it takes.
+    """
+    pixels = [group.dataset.image(row, group.classifier.input_size) for row in rows]
     if len({image.shape for image in pixels}) > 1:
         raise VexbenchError(
             "the images differ in size, and the model does not say what it takes; give the Classifier an input_size=."
         )
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(group.classifier.device) / 255
+    return np.stack(pixels)
+
+
+def as_images(pixels: np.ndarray, group: Group) -> Tensor:
+    """(N, H, W, 3) of 8 bits as (N, 3, H, W) in [0, 1], where the classifier is."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(group.classifier.device) / 255
 
 
 def _rows(group: Group, chunk: int) -> range:
     return range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(group.dataset)))
-
-
-def _regions(group: Group, rows: range, targets: Tensor) -> Tensor | None:
-    size = group.classifier.input_size or group.dataset.image(rows.start).shape[0]
-    found = [group.dataset.region(row, int(target), size) for row, target in zip(rows, targets, strict=True)]
-    known = [region for region in found if region is not None]
-    return torch.from_numpy(np.stack(known)).to(group.classifier.device) if len(known) == len(found) else None
 
 
 def _described(entry: Any, choice: Choice) -> dict[str, Any]:

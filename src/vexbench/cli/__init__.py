@@ -1,5 +1,6 @@
 """The command line: one thin module per command over the public interface."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -27,12 +28,13 @@ for command in (run, report, show, explain, train, data):
 app.command("list")(list_entries)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import version
 
         typer.echo(version("vexbench"))
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -46,6 +48,8 @@ def _vexbench(
 
 def main() -> None:
     """Run the command line: 0 is success, 1 a mistake that a message explains, 2 wrong usage, 130 an interruption."""
+    # threads that wait without spinning cost nothing on an idle machine, and save a multiple on a busy one
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except VexbenchError as error:

@@ -34,7 +34,8 @@ def train(
     size: Annotated[int, typer.Option(min=16, help="Images are squashed to SIZE × SIZE pixels.")] = 96,
     batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 64,
     lr: Annotated[
-        float | None, typer.Option(help="Highest learning rate.", show_default="0.003; 0.0003 when pretrained")
+        float | None,
+        typer.Option(min=1e-9, help="Highest learning rate.", show_default="0.003; 0.0003 when pretrained"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     pretrained: Annotated[

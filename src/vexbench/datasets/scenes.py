@@ -69,7 +69,7 @@ class Scenes(Dataset):
         return draw(self.seed, self.split, self.labels[index], self.numbers[index], size, self.variant == "shortcut")
 
 
-@dataset(family="drawn", title="Drawn scenes", paper="")
+@dataset(family="drawn", title="Drawn scenes", paper="drawn by vexbench; classes of the Intel photographs")
 def scenes(
     *, split: str = "test", per_class: int = 16, size: int = 96, seed: int = 0, variant: str = "plain"
 ) -> Scenes:

@@ -1,1 +1,1 @@
-"""TODO-models."""
+"""Networks: what is asked (Classifier), where they come from (zoo), how they are trained and kept."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from vexbench.errors import VexbenchError
@@ -39,7 +39,8 @@ def save_checkpoint(directory: Path, module: nn.Module, card: dict[str, Any]) ->
     directory.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     beside = directory / f"{WEIGHTS}.part"
-    save_file(weights, beside)
+    # not save_file, which makes a file that others may not read
+    beside.write_bytes(save(weights))
     beside.replace(directory / WEIGHTS)
     beside = directory / f"{CARD}.part"
     beside.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

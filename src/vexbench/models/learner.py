@@ -91,7 +91,8 @@ class Learner(LightningModule):
             {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate)
-        steps = self.epochs * len(self.train_dataloader())
+        # below eight steps the schedule has no room to rise
+        steps = max(8, self.epochs * len(self.train_dataloader()))
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=steps, pct_start=0.25)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

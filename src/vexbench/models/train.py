@@ -147,7 +147,8 @@ def claim(config: TrainConfig, revisions: dict[str, str]) -> bool:
     if config.out.exists() and not config.out.is_dir():
         raise VexbenchError(f"--out {config.out} is a file; give a folder.")
     config.out.mkdir(parents=True, exist_ok=True)
-    if record.is_file():
+    begun = (config.out / LAST).is_file() or (config.out / CARD).is_file()
+    if begun and record.is_file():
         found = json.loads(record.read_text(encoding="utf-8"))
         if different := [key for key in wanted if wanted[key] != found.get(key)]:
             told = "; ".join(f"{key} is {found.get(key)} there, {wanted[key]} here" for key in different)
@@ -155,9 +156,10 @@ def claim(config: TrainConfig, revisions: dict[str, str]) -> bool:
                 f"--out {config.out} holds another training ({told}); give another --out, or delete it."
             )
         return (config.out / CARD).is_file()
-    if any(config.out.iterdir()):
+    # a kill in the first epoch leaves nothing worth keeping
+    if any(path.name not in (RUN, f"{RUN}.part", BEST) for path in config.out.iterdir()):
         raise VexbenchError(f"--out {config.out} is not empty and not of a training; give another folder.")
-    beside = record.with_suffix(".part")
+    beside = config.out / f"{RUN}.part"
     beside.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     beside.replace(record)
     return False

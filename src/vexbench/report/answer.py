@@ -8,12 +8,14 @@ import numpy as np
 
 from vexbench.report.palette import axis_question, axis_title
 from vexbench.report.words import listing, number, plural, share, span
-from vexbench.stats.bootstrap import DRAWS
+from vexbench.stats.bootstrap import DRAWS, LEVEL
 from vexbench.stats.ranking import Ranks
 from vexbench.stats.summary import Summary
 
 FEW = 30
 """Below this many images the page warns that intervals are rough."""
+MOST = 3
+"""More methods than this are counted, not named."""
 
 
 @final
@@ -123,10 +125,9 @@ def _cost(summary: Summary) -> Finding | None:
     if not known:
         return None
     cheap = [i for i in known if np.isclose(costs[i], costs[known[0]])]
-    unit = (
-        "passes through the network per image" if summary.metrics[j].id == "passes" else summary.metrics[j].name.lower()
-    )
-    evidence = f"{number(float(costs[cheap[0]]))} {unit}"
+    least = float(costs[cheap[0]])
+    unit = f"{'pass' if least == 1 else 'passes'} through the network per image"
+    evidence = f"{number(least)} {unit if summary.metrics[j].id == 'passes' else summary.metrics[j].name.lower()}"
     if (dear := known[-1]) not in cheap:
         evidence += f"; the dearest, {_names(summary, [dear])}, takes {number(float(costs[dear]))}"
     lead = f"Cheapest: {_names(summary, cheap, most=4)}"
@@ -144,14 +145,18 @@ def _against_random(summary: Summary) -> list[str]:
         return []
     if not failing:
         return ["Every method beats the random map on every metric of faithfulness and localisation."]
+    if len(failing) > MOST:
+        never = [summary.metrics[j].name for j in asked if (verdicts[summary.candidates, j] <= 0).all()]
+        many, none = plural(len(summary.candidates), "method"), f"; on {listing(never)} none does" if never else ""
+        return [f"{len(failing)} of {many} do not beat a random map on all of faithfulness and localisation{none}."]
     lost = {i: [summary.metrics[j].name for j in asked if verdicts[i, j] <= 0] for i in failing}
     told = [f"{summary.methods[i].name} ({listing(metrics, most=3)})" for i, metrics in lost.items()]
     return [f"Not shown to beat a random map: {listing(told, most=6)}."]
 
 
 def _same(ranks: Ranks, leaders: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The leaders that equal the first in every draw, and the rest."""
-    equal = [i for i in leaders if np.allclose(ranks.draws[:, i], ranks.draws[:, leaders[0]])]
+    """The leaders that rank with the first in (nearly: rounding) every draw, and the rest."""
+    equal = [i for i in leaders if np.isclose(ranks.draws[:, i], ranks.draws[:, leaders[0]]).mean() > LEVEL]
     return equal, [i for i in leaders if i not in equal]
 
 

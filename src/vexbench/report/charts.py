@@ -33,7 +33,7 @@ def ranking(summary: Summary) -> Chart:
         figure = Figure((WIDTH, 1.05 + 0.27 * count), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[10, 1 + 1.5 * len(axes)])
         for row, i in enumerate(order):
-            _dot(left, float(ranks.mean[i]), (bounds[i, 0], bounds[i, 1]), row, summary.methods[i], size=7)
+            _dot(left, float(ranks.mean[i]), (bounds[i, 0], bounds[i, 1]), row, summary.methods[i], size=7.0)
             left.text(count * 1.22 + 1, row, share(float(first[i])), va="center", ha="right", color=LIGHT["muted"])
         left.text(count * 1.22 + 1, -0.95, "first in", va="center", ha="right", color=LIGHT["muted"])
         left.set_yticks(range(count), [_label(summary.methods[i]) for i in order])
@@ -140,7 +140,7 @@ def tradeoff(summary: Summary) -> Chart | None:
         for i in shown:
             low, high = ranks.intervals[i]
             axes.plot([costs[i]] * 2, [low, high], color=_colour(summary.methods[i]), linewidth=2, alpha=0.4)
-            _mark(axes, float(costs[i]), float(ranks.mean[i]), summary.methods[i], 8)
+            _mark(axes, float(costs[i]), float(ranks.mean[i]), summary.methods[i], 8.0)
         axes.grid(linewidth=0.6)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -192,7 +192,7 @@ def _label(method: MethodRecord, most: int = 30) -> str:
 
 def _dot(axes: Axes, value: float, bounds: tuple[float, float], row: int, method: MethodRecord, *, size: float) -> None:
     axes.plot(bounds, [row, row], color=_colour(method), linewidth=size * 0.62, alpha=0.38, solid_capstyle="round")
-    _mark(axes, value, row, method, size)
+    _mark(axes, value, float(row), method, size)
 
 
 def _mark(axes: Axes, x: float, y: float, method: MethodRecord, size: float) -> None:

@@ -21,11 +21,11 @@ TRAIN, TEST = FAMILIES["gradient"].light, FAMILIES["cam"].light
 _SPLITS = (TRAIN, TEST, FAMILIES["perturbation"].light, FAMILIES["attention"].light)
 
 
-def splits(counts: Mapping[str, Mapping[str, int]]) -> Chart | None:
-    """Images per class in each split of the data."""
-    used = {split: classes for split, classes in counts.items() if sum(classes.values())}
-    names = list(dict.fromkeys(name for classes in used.values() for name in classes))[:MOST]
-    if not used or not names:
+def splits(counts: Mapping[str, Mapping[str, int]], class_names: Sequence[str]) -> Chart | None:
+    """Images per class in each split of the data; a split without labels is told in the caption."""
+    used = _labelled(counts, class_names)
+    names = list(class_names)[:MOST]
+    if not used:
         return None
     order = sorted(used, key=lambda split: (not split.startswith("train"), split))
     with drawing():
@@ -51,18 +51,16 @@ def splits(counts: Mapping[str, Mapping[str, int]]) -> Chart | None:
     return Chart(
         "splits",
         "Training and test images",
-        "Images of each class in each part of the data.",
+        f"Images of each class in each part of the data{_unlabelled(counts, used)}.",
         f"Images per class. {told}.",
         figure,
     )
 
 
-def shares(counts: Mapping[str, Mapping[str, int]]) -> Chart | None:
+def shares(counts: Mapping[str, Mapping[str, int]], class_names: Sequence[str]) -> Chart | None:
     """Each class's share of the images, against an equal share."""
-    total: dict[str, int] = {}
-    for classes in counts.values():
-        for name, value in classes.items():
-            total[name] = total.get(name, 0) + value
+    used = _labelled(counts, class_names)
+    total = {name: sum(classes.get(name, 0) for classes in used.values()) for name in class_names}
     images = sum(total.values())
     if not images:
         return None
@@ -93,6 +91,16 @@ def shares(counts: Mapping[str, Mapping[str, int]]) -> Chart | None:
     )
 
 
+def _labelled(counts: Mapping[str, Mapping[str, int]], class_names: Sequence[str]) -> dict[str, Mapping[str, int]]:
+    return {split: classes for split, classes in counts.items() if any(classes.get(name) for name in class_names)}
+
+
+def _unlabelled(counts: Mapping[str, Mapping[str, int]], used: Mapping[str, object]) -> str:
+    others = {split: sum(classes.values()) for split, classes in counts.items() if split not in used}
+    told = listing([f"{images:,} ({short(split)})" for split, images in others.items() if images])
+    return f", and without labels {told}" if told else ""
+
+
 def curves(card: Mapping[str, Any]) -> Chart | None:
     """Loss and accuracy per epoch, on the training and on the validation images."""
     rows = [row for row in card.get("curves") or [] if isinstance(row, Mapping)]
@@ -101,7 +109,7 @@ def curves(card: Mapping[str, Any]) -> Chart | None:
     panels = [(key, name) for key, name in panels if {f"train_{key}", f"validation_{key}"} & known]
     if not panels:
         return None
-    epochs = [row.get("epoch", place + 1) for place, row in enumerate(rows)]
+    epochs = [float(row.get("epoch", place + 1)) for place, row in enumerate(rows)]
     best, last = card.get("best_epoch"), {}
     with drawing():
         figure = Figure((WIDTH, 3.1), layout="constrained")
@@ -133,7 +141,7 @@ def curves(card: Mapping[str, Any]) -> Chart | None:
         "learning-curves",
         "Learning curves",
         "Loss and accuracy after each epoch, on the images that the network learns from and on held-out validation "
-        "images. Curves that part ways would mean overfitting.",
+        f"images. Curves that part ways would mean overfitting. {card.get('curves_note') or ''}",
         f"Learning curves over {plural(len(rows), 'epoch')}; at the end: {ended}.",
         figure,
     )
@@ -156,7 +164,7 @@ def class_accuracy(card: Mapping[str, Any]) -> Chart | None:
         for row, name in enumerate(names):
             axes.plot([0, accuracy[name]], [row, row], color=LIGHT["accent"], linewidth=2.2, alpha=0.4)
             axes.plot([accuracy[name]], [row], "o", color=LIGHT["accent"], markersize=7, clip_on=False)
-            _at_right(axes, row, accuracy[name])
+            _at_right(axes, row, float(accuracy[name]))
         _classes(axes, names)
         axes.set_ylim(len(names) - 0.4, -1.1)
         axes.set_xlim(0, 1.26)

@@ -47,13 +47,13 @@ class Section:
     def charts(self) -> Mapping[str, Chart]:
         """All charts of the section that there is data for, by name."""
         group, card = self.group, self.group.card
-        counts = group.dataset.get("counts") or {}
+        counts = _counts(group)
         drawn = [
             charts.ranking(self.summary) if self.summary.overall else None,
             charts.scores(self.summary) if self.summary.metrics else None,
             charts.tradeoff(self.summary),
-            model_charts.splits(counts),
-            model_charts.shares(counts),
+            model_charts.splits(counts, group.class_names),
+            model_charts.shares(counts, group.class_names),
             model_charts.curves(card),
             model_charts.class_accuracy(card),
             model_charts.confusion(card, group.class_names),
@@ -108,6 +108,13 @@ def _section(number: int, group: Group) -> Section:
         tables.rows(summary),
         gallery.panels(group),
     )
+
+
+def _counts(group: Group) -> Mapping[str, Mapping[str, int]]:
+    """Images per split and class: the dataset's, or, where it knows one split only, those the network learnt from."""
+    counts, trained = group.dataset.get("counts") or {}, group.card.get("data") or {}
+    learnt = trained.get("counts") or {}
+    return learnt if trained.get("name") == group.dataset.get("name") and len(learnt) > len(counts) < 2 else counts
 
 
 def _environment() -> jinja2.Environment:

@@ -10,6 +10,7 @@ from io import BytesIO, StringIO
 from typing import Any, final
 
 import matplotlib as mpl
+from cycler import cycler
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
@@ -25,6 +26,7 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
+    "axes.prop_cycle": cycler(color=[LIGHT["ink"]]),
     "text.color": LIGHT["ink"],
     "axes.labelcolor": LIGHT["muted"],
     "axes.edgecolor": LIGHT["line"],

@@ -193,7 +193,7 @@ def _said(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:.6g}"
+            return f"{value:.4g}"
         case int() if abs(value) >= 100_000:
             return f"{value:,}"
         case _:
