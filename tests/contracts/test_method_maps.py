@@ -11,12 +11,12 @@ from vexbench.registry import METHODS
 def close(left, right):
     """Equal to 1e-5 of each map's maximum.
 
-    Two of nine images may be off by 1e-2: other batches round differently, and a ReLU whose input rounds to the other
-    side of zero changes the gradient. About one unit in three million does; integrated gradients asks a million.
+    A quarter of the images may be off by 1e-2: other batches round differently, and a ReLU whose input rounds to the
+    other side of zero changes the gradient. One unit in some millions does, and integrated gradients asks a million.
     """
     size = right.abs().amax((1, 2))
     error = (left - right).abs().amax((1, 2))
-    return (error > 1e-5 * size).sum() <= 2 and (error <= 1e-2 * size).all()
+    return (error > 1e-5 * size).sum() <= len(left) // 4 and (error <= 1e-2 * size).all()
 
 
 def test_shape_and_type(explain, classifier, images, targets, method):
@@ -25,30 +25,20 @@ def test_shape_and_type(explain, classifier, images, targets, method):
     assert maps.dtype == torch.float32
     assert maps.isfinite().all()
     assert not maps.requires_grad
-
-
-def test_no_map_is_flat(explain, classifier, images, method):
-    """A map that is zero or constant everywhere would pass all other tests."""
-    maps = explain(classifier, images, None, method).flatten(1)
-    assert ((maps.amax(1) - maps.amin(1)) > 0).float().mean() > 0.5
-
-
-def test_unsigned_maps_are_not_negative(explain, classifier, images, targets, method):
-    maps = explain(classifier, images, targets, method)
     assert METHODS[method].signed or maps.min() >= 0
 
 
 def test_batch_size_does_not_matter(explain, classifier, images, targets, method):
     expected = explain(classifier, images, targets, method, batch_size=64)
-    for batch_size in (1, 7):
-        assert close(explain(classifier, images, targets, method, batch_size=batch_size), expected), batch_size
+    assert close(explain(classifier, images, targets, method, batch_size=7), expected)
+    assert close(explain(classifier, images[:2], targets[:2], method, batch_size=1), expected[:2])
 
 
-@pytest.mark.parametrize("chunk", [1, 4])
-def test_company_does_not_matter(explain, classifier, images, targets, method, monkeypatch, chunk):
-    """An image's map is the same alone, in a batch, and where the images are explained in chunks."""
+def test_company_does_not_matter(explain, classifier, images, targets, method, monkeypatch):
+    """An image's map is the same in a batch, alone, and where the images are explained in chunks."""
     expected = explain(classifier, images, targets, method)
-    monkeypatch.setattr(explaining, "CHUNK", chunk)
+    assert close(explain(classifier, images[3:4], targets[3:4], method), expected[3:4])
+    monkeypatch.setattr(explaining, "CHUNK", 4)
     assert close(explain(classifier, images, targets, method), expected)
 
 
@@ -66,7 +56,10 @@ def test_seed_repeats_to_the_bit(explain, classifier, images, targets, method):
 
 def test_predicted_classes_are_the_default(explain, classifier, images, method):
     predicted = classifier.logits(images).argmax(1)
-    assert close(explain(classifier, images, None, method), explain(classifier, images, predicted, method))
+    maps = explain(classifier, images, None, method)
+    assert close(maps, explain(classifier, images, predicted, method))
+    # a map that is the same everywhere would pass all other tests
+    assert ((maps.amax((1, 2)) - maps.amin((1, 2))) > 0).float().mean() > 0.5
 
 
 def test_no_images_give_no_maps(explain, classifier, images, method):

@@ -140,7 +140,7 @@ def test_photographs_in_their_folders(vexbench):
         (["explain", "nowhere.jpg"], "nowhere.jpg"),
         (["explain", "nowhere.jpg", "--methods", "cma"], "did you mean cam"),
         (["explain", "nowhere.jpg", "--out", "panel.gif"], ".png, .svg or .pdf"),
-        (["explain", "nowhere.jpg", "--target", "see"], "did you mean sea"),
+        (["explain", "nowhere.jpg", "--target", "see"], "did you mean street or sea"),
         (["show", "nowhere"], "holds no study"),
         (["report", "nowhere"], "holds no study"),
         (["train", "--data", "intel", "--root", "nowhere", "--out", "out"], "nowhere"),

@@ -6,8 +6,8 @@ import torch
 from torchvision import models
 
 import vexbench as vb
-from vexbench.models.base import find_target_layer
 
+CLASS_NAMES = [str(number) for number in range(1000)]
 EXPECTED = {
     "alexnet": ("features.11", 128),
     "vgg11_bn": ("features.27", 64),
@@ -44,7 +44,7 @@ def test_last_features(name):
     layer, side = EXPECTED[name]
     network = empty(name)
     images = torch.rand(1, 3, side, side)
-    assert find_target_layer(vb.Classifier(network), images) == layer
-    probe = vb.Probe(vb.Classifier(network), images, [1])
+    probe = vb.Probe(vb.Classifier(network, class_names=CLASS_NAMES), images, [1])
+    assert probe.classifier.layer(images)[0] == layer
     assert probe.trace.activations.shape[2] > 1
     assert probe.trace.gradients.shape == probe.trace.activations.shape

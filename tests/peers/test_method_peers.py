@@ -10,7 +10,7 @@ import torch
 import vexbench as vb
 
 ROOT = Path(__file__).parents[2]
-PARAMETERS = {"steps": 12, "patch": 24, "stride": 18, "samples": 3}
+PARAMETERS = {"steps": 8, "patch": 30, "stride": 22, "samples": 3}
 
 
 def load(path):

@@ -65,7 +65,7 @@ class Folder(Dataset):
         return replace(self.select(good), skipped=self.skipped + tuple(skipped))
 
 
-@dataset(family="photographs", title="Image folder", paper="")
+@dataset(family="photographs", title="Image folder", paper="the user's own")
 def folder(*, root: str = "", split: str = "", per_class: int = 0, seed: int = 0) -> Folder:
     """Open any folder of images: ROOT/CLASS, ROOT/SPLIT/CLASS, or images without labels directly in ROOT.
 

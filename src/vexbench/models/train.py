@@ -73,12 +73,14 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
         return config.out
     say = partial(console.print, highlight=False, soft_wrap=True)
 
+    names = train_set.class_names
+    torch.manual_seed(config.seed)
+    # before the images are read, so that a wrong name is told at once
+    module = build(config.model, len(names), pretrained=config.pretrained)
     material = gather(
         train_set, test_set, size=config.size, validation=config.validation, seed=config.seed, console=console
     )
-    division, names = material.division, train_set.class_names
-    torch.manual_seed(config.seed)
-    module = build(config.model, len(names), pretrained=config.pretrained)
+    division = material.division
     mean, std = normalisation(config.model, pretrained=config.pretrained) or material.statistics
     title = TITLES.get(config.model, config.model)
     say(f"{title} ({parameters(module) / 1e6:.2f} million parameters) on {train_set.title}, {config.size} pixels:")

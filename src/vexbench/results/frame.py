@@ -283,17 +283,19 @@ def _unique(folders: Sequence[Path]) -> dict[Path, str]:
 def _failures(folder: Path, methods: Sequence[MethodRecord], metrics: Sequence[MetricRecord]) -> Iterator[Failure]:
     for method in methods:
         if (path := folder / method.key / "failed.json").exists():
-            yield _failure(method.name, "", read_json(path))
-    titles = {metric.key: metric.name for metric in metrics}
+            yield _failure(path, method.name, "")
+    names = {metric.key: metric.name for metric in metrics}
     for method in methods:
         for path in sorted((folder / method.key).glob("*.failed.json")):
             key = path.name.removesuffix(".failed.json")
             if not path.with_name(f"{key}.parquet").exists():
-                yield _failure(method.name, titles.get(key, key.rpartition("-")[0]), read_json(path))
+                yield _failure(path, method.name, names.get(key, key.rpartition("-")[0]))
 
 
-def _failure(method: str, metric: str, record: Mapping[str, Any]) -> Failure:
-    return Failure(method, metric, str(record.get("error") or ""), str(record.get("reason") or "no reason was given"))
+def _failure(path: Path, method: str, metric: str) -> Failure:
+    record, study = read_json(path), path.parents[3]
+    reason = str(record.get("reason") or "no reason was given")
+    return Failure(method, metric, str(record.get("error") or ""), reason, path.relative_to(study).as_posix())
 
 
 def _pending(group: Group, config: Mapping[str, Any]) -> Iterator[str]:

@@ -80,9 +80,13 @@ class MetricRecord(Record):
 @final
 @dataclass(frozen=True)
 class Failure:
-    """A method, or a metric on a method, that gave no result; `metric` is empty when the method itself failed."""
+    """A method, or a metric on a method, that gave no result; `metric` is empty when the method itself failed.
+
+    `file`, below the study's folder, is the record of it: without it, the next run tries again.
+    """
 
     method: str
     metric: str
     error: str
     reason: str
+    file: str
