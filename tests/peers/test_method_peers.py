@@ -46,7 +46,7 @@ def case(request):
     return classifier, images, classifier.logits(images).detach().argmax(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def resnet():
     classifier = agreement.resnet18()
     images = agreement.blobs(2, 96)

@@ -7,10 +7,7 @@ import subprocess
 from html import unescape
 
 import pytest
-from synthetic import write_study
-
-from vexbench.report.page import render
-from vexbench.results.frame import load
+from synthetic import METHODS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -54,10 +51,8 @@ document.body.dataset.found = JSON.stringify(found);
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[str]]:
+def opened(page: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, list[str]]:
     folder = tmp_path_factory.mktemp("browser")
-    methods = ("saliency", "grad_cam", "occlusion", "random")
-    page = render(load(write_study(folder / "study", images=12, size=16, methods=methods)))
     (folder / "page.html").write_text(page.replace("</body>", PROBE + "</body>"))
     command = [str(CHROMIUM), *QUIET, f"--user-data-dir={folder / 'profile'}", f"file://{folder / 'page.html'}"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -86,7 +81,7 @@ def test_first_press_puts_the_best_first(opened: tuple[dict, list[str]]) -> None
 
 
 def test_names_sort_as_names(opened: tuple[dict, list[str]]) -> None:
-    assert opened[0]["name"]["values"] == ["Grad-CAM", "Occlusion", "Random map", "Saliency"]
+    assert opened[0]["name"]["values"] == sorted((title for title, *_ in METHODS.values()), key=str.casefold)
 
 
 def test_missing_values_stand_last_in_either_order(opened: tuple[dict, list[str]]) -> None:

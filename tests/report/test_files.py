@@ -14,6 +14,7 @@ from vexbench.cli.report import report
 from vexbench.cli.show import show
 from vexbench.report import write_files
 from vexbench.report.recipe import recipe
+from vexbench.results.store import write_json
 from vexbench.stats.summary import Summary
 
 app = typer.Typer()
@@ -75,8 +76,9 @@ def test_show_speaks_json(folder: Path, summary: Summary) -> None:
     assert random["defined"] == 0
 
 
-def test_report_prints_the_page(small: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["report", str(small), "--out", str(tmp_path / "page.html")])
+def test_report_prints_the_page(tmp_path: Path) -> None:
+    write_json(tmp_path / "study.json", {})
+    result = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "page.html")])
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")

@@ -150,11 +150,6 @@ def test_text_has_enough_contrast(name: str, dark: bool) -> None:
     assert (light + 0.05) / (deep + 0.05) >= 4.5
 
 
-def test_rendering_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    study = load(write_study(tmp_path, images=6, size=16, methods=("cam", "random")))
-    assert render(study) == render(study)
-
-
 def test_user_texts_are_escaped(tmp_path: Path) -> None:
     root = write_study(tmp_path, images=6, size=16, class_names=NASTY, methods=("saliency", "random"))
     described = load(root)
@@ -178,7 +173,9 @@ def test_user_texts_are_escaped(tmp_path: Path) -> None:
 
 
 def test_unfinished_study_says_what_is_missing(tmp_path: Path) -> None:
-    page = parse(render(load(write_study(tmp_path, images=12, size=16, finished=False))))
+    page = parse(
+        render(load(write_study(tmp_path, images=6, size=16, methods=("cam", "random", "sobel_edges"), finished=False)))
+    )
     check_self_contained(page)
     assert "This study is unfinished." in page.text
     assert "Sobel edges, MPRT" in page.text
@@ -192,7 +189,7 @@ def test_study_that_has_only_begun(tmp_path: Path) -> None:
     assert "Nothing has been computed yet." in page.text
 
 
-@pytest.mark.parametrize("methods", [("grad_cam",), ("random",), ("grad_cam", "occlusion")])
+@pytest.mark.parametrize("methods", [("grad_cam",), ("random",)])
 def test_few_methods_and_a_network_from_elsewhere(tmp_path: Path, methods: tuple[str, ...]) -> None:
     page = parse(render(load(write_study(tmp_path, images=6, size=16, methods=methods, bare_card=True))))
     check_self_contained(page)
@@ -200,15 +197,17 @@ def test_few_methods_and_a_network_from_elsewhere(tmp_path: Path, methods: tuple
 
 
 def test_two_networks_have_a_section_each(tmp_path: Path) -> None:
-    root = write_study(tmp_path, images=6, size=16, methods=("cam", "random"), models=("plain_cnn", "attention_cnn"))
+    root = write_study(
+        tmp_path, images=6, size=16, methods=("cam", "random"), models=("plain_cnn", "attention_cnn"), bare_card=True
+    )
     page = parse(render(load(root)))
     check_self_contained(page)
     assert [e.text for e in page.all("h1")] == ["Synthetic scenes"]
     assert len(list(page.all("article"))) == 2
 
 
-def test_torch_is_not_needed(tmp_path: Path) -> None:
-    root = write_study(tmp_path, images=6, size=16, methods=("saliency", "random"))
+def test_torch_is_not_needed_and_rendering_twice_gives_the_same(tmp_path: Path) -> None:
+    root = write_study(tmp_path, images=6, size=16, methods=("saliency", "random"), bare_card=True)
     program = (
         "import sys; from pathlib import Path\n"
         "from vexbench.report import report\n"
@@ -216,7 +215,7 @@ def test_torch_is_not_needed(tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program, str(root)], check=True)
-    assert (root / "report.html").stat().st_size > 100_000
+    assert (root / "report.html").read_text() == render(load(root))
 
 
 def test_page_that_cannot_be_written(tmp_path: Path) -> None:

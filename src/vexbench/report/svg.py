@@ -98,7 +98,7 @@ def png_file(chart: Chart) -> bytes:
     """The chart as a PNG file on a white ground, for slides and papers."""
     buffer = BytesIO()
     with drawing():
-        chart.figure.savefig(buffer, format="png", dpi=200, facecolor="white")
+        chart.figure.savefig(buffer, format="png", dpi=160, facecolor="white")
     return buffer.getvalue()
 
 
