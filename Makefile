@@ -13,7 +13,7 @@ demo: $(VENV)/.product ## run the benchmark on drawn scenes; ends with the path 
 	$(BIN)/vexbench run --out $(DEMO)
 
 test: $(VENV)/.developer ## run all tests
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest --numprocesses auto
 
 check: $(VENV)/.developer ## formatting, lint, types, import rules, doctests, generated docs
 	$(BIN)/ruff format --check .

@@ -25,7 +25,8 @@ app.command()(report)
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     methods = ("saliency", "cam", "occlusion", "random")
-    return write_study(tmp_path_factory.mktemp("files"), images=12, size=16, methods=methods)
+    classes = ("buildings", "forest", "sea")
+    return write_study(tmp_path_factory.mktemp("files"), images=6, size=16, class_names=classes, methods=methods)
 
 
 def test_every_chart_and_table_is_a_file(small: Path) -> None:
@@ -33,7 +34,7 @@ def test_every_chart_and_table_is_a_file(small: Path) -> None:
     names = {path.relative_to(small).as_posix() for path in written}
     charts = ["ranking", "scores", "tradeoff", "taxonomy", "splits", "shares", "learning-curves"]
     charts += ["class-accuracy", "confusion"]
-    charts += [f"heatmaps-{pair}" for pair in ("buildings-and-forest", "mountain-and-sea", "glacier-and-street")]
+    charts += [f"heatmaps-{pair}" for pair in ("buildings-and-forest", "sea")]
     tables = {f"tables/{name}.csv" for name in ("ranking", "scores", "predictions")}
     assert names == {f"figures/{name}.{kind}" for name in charts for kind in ("png", "svg")} | tables
     for path in written:
