@@ -1,7 +1,6 @@
 """The command line on drawn scenes, as a person uses it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -87,11 +86,13 @@ def test_killed_run_goes_on_to_the_same_bits(study, tmp_path):
     ]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limit = time.monotonic() + 300
-    while running.poll() is None and not list((tmp_path / "killed").rglob("deletion*.parquet")):
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    os.kill(running.pid, signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL
+    try:
+        while running.poll() is None and not list((tmp_path / "killed").glob("*@*/*@*/*-*/deletion*.parquet")):
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+    finally:
+        running.send_signal(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
     cells = len(list((tmp_path / "killed").rglob("*.parquet")))
     vb.run(vb.StudyConfig.read(study.parent / "study.toml", out=tmp_path / "killed"))
     assert len(list((tmp_path / "killed").rglob("*.parquet"))) > cells

@@ -176,8 +176,12 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(photographs, tmp_path, monkeypatch)
         return step(self, batch, number)
 
     monkeypatch.setattr(Learner, "training_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(config(photographs, tmp_path / "run"), console)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # xdist's workers ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(config(photographs, tmp_path / "run"), console)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "1 finished epoch is kept" in console.file.getvalue()
     assert (tmp_path / "run" / "last.ckpt").is_file()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

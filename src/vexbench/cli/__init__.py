@@ -15,6 +15,9 @@ from vexbench.cli.show import show
 from vexbench.cli.train import train
 from vexbench.errors import VexbenchError
 
+INTERRUPTED = 130
+"""The exit code that typer gives when Ctrl-C was pressed."""
+
 app = typer.Typer(
     help="Which visual explanation of a convolutional network can be trusted? Measure it.",
     epilog="Start with: vexbench run  (drawn scenes, a small network that ships with the package, a report)",
@@ -56,6 +59,7 @@ def main() -> None:
         typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
         typer.echo(str(error), err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted; the same command goes on where it was.", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            typer.echo("\ninterrupted; the same command goes on where it was.", err=True)
+        raise

@@ -12,7 +12,11 @@ HANDLE = "puneet6060/intel-image-classification"
 SPLITS = {"train": "seg_train", "test": "seg_test", "prediction": "seg_pred"}
 
 
-@dataset(family="photographs", title="Intel Image Classification", paper="")
+@dataset(
+    family="photographs",
+    title="Intel Image Classification",
+    paper="Intel Image Classification Challenge, kaggle.com/datasets/puneet6060/intel-image-classification",
+)
 def intel(*, root: str = "", split: str = "test", per_class: int = 0, seed: int = 0) -> Folder:
     """Open the Intel photographs: `split` is train, test, or prediction (unlabelled); `per_class` as for `folder`.
 
