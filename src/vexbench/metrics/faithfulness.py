@@ -68,7 +68,7 @@ def average_drop(maps: Maps, probe: Probe) -> Scores:
     direction="higher",
 )
 def average_increase(maps: Maps, probe: Probe) -> Scores:
-    """1 where the target's probability rises when only what the map shows is left, o > y; else 0.
+    """Whether the target's probability rises when only what the map shows is left: 1 where o > y, else 0.
 
     Masked as in `average_drop`.
     """

@@ -10,7 +10,7 @@ from vexbench.types import Maps, Regions, Scores
 
 @metric(family="localisation", title="Pointing game", paper="Zhang et al. 2016, arXiv:1608.00507", direction="higher")
 def pointing_game(maps: Maps, regions: Regions, *, tolerance: int = 0) -> Scores:
-    """1 where the map's maximum lies in the region, or within `tolerance` pixels of it (15 in the paper); else 0.
+    """Whether the map's maximum lies in the region: 1, else 0; `tolerance` widens the region (15 pixels in the paper).
 
     Several equal maxima score the share of them that hits: what one of them, drawn at random, would score on average.
     NaN for an empty region.
