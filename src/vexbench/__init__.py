@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vexbench.bench.config import StudyConfig
-    from vexbench.bench.run import Result, run
+    from vexbench.bench.result import Result
+    from vexbench.bench.run import run
     from vexbench.errors import NotApplicable, VexbenchError
     from vexbench.explaining import evaluate, explain
     from vexbench.models.base import Classifier
@@ -35,7 +36,7 @@ _HOMES = {
     "Classifier": "models.base",
     "NotApplicable": "errors",
     "Probe": "probe",
-    "Result": "bench.run",
+    "Result": "bench.result",
     "StudyConfig": "bench.config",
     "TrainConfig": "models.train",
     "VexbenchError": "errors",

@@ -14,51 +14,16 @@ from torch import Tensor
 from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.plan import CHUNK, Group, Plan, plan
+from vexbench.bench.result import Result
 from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.explaining import maps_of, reexplain, scores_of
 from vexbench.probe import Probe
 from vexbench.registry import DATASETS, METHODS, METRICS, Choice
 from vexbench.results import store as files
-from vexbench.results.frame import frame
 from vexbench.results.provenance import provenance
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many parts are done, and how many there are."""
-
-
-@final
-@dataclass(frozen=True)
-class Result:
-    """A study's folder."""
-
-    out: Path
-
-    def frame(self) -> pl.DataFrame:
-        """One row per image and score.
-
-        Columns: dataset, model, method, params, metric, image, target, predicted, correct, score.
-        """
-        return frame(self.out)
-
-    def failures(self) -> dict[str, list[str]]:
-        """What could not be computed, by reason."""
-        found: dict[str, list[str]] = {}
-        for path in sorted(self.out.rglob("*failed.json")):
-            method, metric = (
-                path.parent.name.rpartition("-")[0],
-                path.name.removesuffix("failed.json").partition("-")[0],
-            )
-            found.setdefault(files.read_json(path)["reason"], []).append(f"{method} {metric}".strip())
-        return found
-
-    def report(self) -> Path:
-        """The page, rendered from the store alone unless it is there and newer than the study."""
-        from vexbench.report import report
-
-        page = self.out / "report.html"
-        if page.exists() and page.stat().st_mtime > (self.out / "study.json").stat().st_mtime:
-            return page
-        return report(self.out)
 
 
 @final

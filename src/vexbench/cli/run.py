@@ -51,6 +51,7 @@ def run(
     )
 
     import vexbench as vb
+    from vexbench.bench.seal import is_sealed, seal
 
     settings = {
         "models": tuple(str(path) for path in model) if model else None,
@@ -88,7 +89,12 @@ def run(
         def progress(doing: str, done: int, total: int) -> None:
             bar.update(task, description=f"{doing:<42.42}", completed=done, total=total)
 
-        result = vb.run(config, progress=progress)
+        if is_sealed(config):
+            bar.update(task, description="finished before; nothing to do", completed=1, total=1)
+            result = vb.Result(config.out)
+        else:
+            result = vb.run(config, progress=progress)
+            seal(config)
     for reason, cells in result.failures().items():
         console.print(f"not computed: {', '.join(cells)}\n  {reason}", highlight=False, markup=False)
     if report:

@@ -35,7 +35,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 64,
     lr: Annotated[
         float | None,
-        typer.Option(min=1e-9, help="Highest learning rate.", show_default="0.003; 0.0003 when pretrained"),
+        typer.Option(min=1e-9, help="Highest learning rate.", show_default="0.001; 0.0003 when pretrained"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     pretrained: Annotated[

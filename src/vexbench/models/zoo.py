@@ -1,11 +1,12 @@
-"""Networks by name: our own, torchvision's and timm's."""
+"""Networks by name: our own, torchvision's and timm's.
+
+torchvision and timm take seconds to import, so they are imported where one of their names is asked for.
+"""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import timm
-import torchvision
 from torch import nn
 
 from vexbench.errors import VexbenchError, unknown
@@ -33,7 +34,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def architectures() -> dict[str, list[str]]:
     """Names that `build` knows without asking timm: our own, and torchvision's classifiers."""
-    return {"own": list(OWN), "torchvision": torchvision.models.list_models(module=torchvision.models)}
+    from torchvision import models
+
+    return {"own": list(OWN), "torchvision": models.list_models(module=models)}
 
 
 def build(architecture: str, num_classes: int, *, pretrained: bool = False) -> nn.Module:
@@ -53,6 +56,8 @@ def build(architecture: str, num_classes: int, *, pretrained: bool = False) -> n
         return OWN[architecture](num_classes)
     if architecture in architectures()["torchvision"]:
         return _from_torchvision(architecture, num_classes, pretrained)
+    import timm
+
     name = architecture.removeprefix("timm/")
     if not timm.is_model(name):
         known = [*OWN, *architectures()["torchvision"], *timm.list_models()]
@@ -71,6 +76,8 @@ def normalisation(
     """Mean and std that the pretrained weights expect; None without such weights."""
     if not pretrained:
         return None
+    import timm
+
     name = architecture.removeprefix("timm/")
     if architecture in architectures()["torchvision"] or not timm.is_model(name):
         return IMAGENET_MEAN, IMAGENET_STD
@@ -79,16 +86,18 @@ def normalisation(
 
 
 def _from_torchvision(architecture: str, num_classes: int, pretrained: bool) -> nn.Module:
+    from torchvision import models
+
     # auxiliary heads give tuples instead of logits; torchvision insists on them for its weights, so they go afterwards
     auxiliary = {"googlenet", "inception_v3"} & {architecture}
     options = {"init_weights": not pretrained} if auxiliary else {}
     if not pretrained:
         if auxiliary:
             options["aux_logits"] = False
-        return torchvision.models.get_model(architecture, weights=None, num_classes=num_classes, **options)
-    weights = torchvision.models.get_model_weights(architecture)["DEFAULT"]
+        return models.get_model(architecture, weights=None, num_classes=num_classes, **options)
+    weights = models.get_model_weights(architecture)["DEFAULT"]
     try:
-        module = torchvision.models.get_model(architecture, weights=weights, **options)
+        module = models.get_model(architecture, weights=weights, **options)
     except (OSError, RuntimeError) as error:
         raise _unavailable(architecture, error) from error
     if auxiliary:
