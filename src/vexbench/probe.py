@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Literal, NamedTuple, final
+from typing import Final, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,13 @@ from vexbench.seeds import fingerprint
 from vexbench.types import Curves, Features, Images, Logits, Maps, Masks, Targets
 
 Output = Literal["logit", "probability", "log_probability"]
+
+ALIGNED: Final = 4
+"""Images in a pass come in fours, the last one repeated where need be, and its copies forgotten.
+
+A CPU sums in another order for other batch sizes, but in one order for nearly all multiples of four, so that results
+do not depend on the batch (docs/decisions/0008-passes-in-fours.md).
+"""
 
 
 @final
@@ -56,7 +63,7 @@ class Probe:
     seed
         For everything random, together with the image's content.
     batch_size
-        Images per pass; bounds the memory, does not change the results.
+        Images per pass, rounded up to fours; bounds the memory, does not change the results.
 
     Raises
     ------
@@ -76,7 +83,7 @@ class Probe:
         if batch_size < 1:
             raise VexbenchError(f"batch_size must be at least 1, not {batch_size}.")
         self.classifier = classifier
-        self.seed, self.batch_size = seed, batch_size
+        self.seed, self.batch_size = seed, batch_size + -batch_size % ALIGNED
         self.passes = Passes()
         with torch.inference_mode(False):  # tensors made in a caller's inference mode could not be differentiated
             self.images = checked_images(images).to(classifier.device)
@@ -145,7 +152,7 @@ class Probe:
                 )
             self.passes.partial += len(images)
             rows.append(logits.detach())
-            traces.append(LayerTrace(leaves[-1].detach(), gradients))
+            traces.append(LayerTrace(leaves[-1].detach()[: len(images)], gradients[: len(images)]))
         self.__dict__.setdefault(
             "logits", torch.cat(rows)
         )  # the same forward pass; asked for first, it stays as it was
@@ -193,8 +200,11 @@ class Probe:
             yield from zip(images.split(self.batch_size), targets.split(self.batch_size), strict=True)
 
     def _forward(self, images: Images) -> Logits:
-        self.passes.forward += len(images)
-        return self.classifier.logits(images)
+        count = len(images)
+        self.passes.forward += count
+        if lacking := -count % ALIGNED:
+            images = torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])
+        return self.classifier.logits(images)[:count]
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def test_layer_that_does_not_exist(refuses, inplace_network):
 
 
 def test_layer_that_is_not_spatial(refuses):
-    refuses("target layer '9'", "(N, C, h, w), not (9, 5)", options={"target_layer": "9"})
+    refuses("target layer '9'", "(N, C, h, w), not (12, 5)", options={"target_layer": "9"})
 
 
 def test_layer_that_takes_no_part(refuses, gap_network):
@@ -191,7 +191,7 @@ def test_network_that_does_not_give_logits(refuses, gap_network):
     words = "logits of shape (N, classes)"
     refuses(words, "not tuple", "wrap it", module=Returns(gap_network, lambda logits: (logits, logits)))
     refuses(words, "not dict", "wrap it", module=Returns(gap_network, lambda logits: {"logits": logits}))
-    refuses(words, "not (9, 5, 1)", module=Returns(gap_network, lambda logits: logits[..., None]), aims=None)
+    refuses(words, "not (12, 5, 1)", module=Returns(gap_network, lambda logits: logits[..., None]), aims=None)
 
 
 @pytest.mark.parametrize("method", ["saliency", "smooth_grad", "integrated_gradients", "grad_cam"])

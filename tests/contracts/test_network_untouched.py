@@ -83,7 +83,7 @@ def test_after_an_error_inside_the_network(network, images, targets, method, fus
     before = state(in_use(network))
     asks_nothing = METHODS[method].family == "control"
     with nullcontext() if asks_nothing else pytest.raises(RuntimeError, match="fuse"):
-        vb.explain(wrap(network), images, targets, method, batch_size=2)
+        vb.explain(wrap(network), images.repeat(2, 1, 1, 1), targets.repeat(2), method, batch_size=4)
     assert state(network) == before
 
 

@@ -149,5 +149,14 @@ def test_memory_is_bounded_by_the_batch(functional_network, images, targets):
             yield images * (number / 7)
 
     probe.scores(variants())
-    assert sizes == [18, 18, 18, 9]
-    assert taken == [(0, 0), (1, 0), (2, 18), (3, 18), (4, 36), (5, 36), (6, 54)]
+    assert sizes == [20, 20, 20, 12]  # two variants of nine images, in fours
+    assert taken == [(0, 0), (1, 0), (2, 20), (3, 20), (4, 40), (5, 40), (6, 60)]
+
+
+def test_copies_that_fill_a_pass_up_are_not_counted(functional_network, images, targets):
+    """Nine images in passes of at most five, which is eight: eight, then one and three copies of it."""
+    sizes = []
+    functional_network.register_forward_hook(lambda _module, inputs, _output: sizes.append(len(inputs[0])))
+    probe = vb.Probe(vb.Classifier(functional_network, class_names="abcde"), images, targets, batch_size=5)
+    assert probe.logits.shape == (9, 5)
+    assert (sizes, probe.passes.forward) == ([8, 4], 9)
