@@ -152,7 +152,7 @@ class Probe:
                 )
             self.passes.partial += len(images)
             rows.append(logits.detach())
-            traces.append(LayerTrace(leaves[-1].detach()[: len(images)], gradients[: len(images)]))
+            traces.append(LayerTrace(*(part.detach()[: len(images)].float() for part in (leaves[-1], gradients))))
         self.__dict__.setdefault(
             "logits", torch.cat(rows)
         )  # the same forward pass; asked for first, it stays as it was

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -161,8 +162,7 @@ class Registry(Mapping[str, E], Generic[E]):
 
     def _load(self) -> dict[str, E]:
         import_module(self.package)
-        for plugin in entry_points(group="vexbench.plugins"):
-            plugin.load()
+        _load_plugins()
         return self._entries
 
     def __getitem__(self, name: str) -> E:
@@ -190,6 +190,16 @@ class Registry(Mapping[str, E], Generic[E]):
                 f"{entry.function.__module__}; rename one."
             )
         self._entries[entry.id] = entry
+
+
+def _load_plugins() -> None:
+    """Import the installed plug-ins; a broken one is named, and takes nothing else with it."""
+    for plugin in entry_points(group="vexbench.plugins"):
+        try:
+            plugin.load()
+        except Exception as error:  # noqa: BLE001  it is somebody else's code
+            told = f"{type(error).__name__}: {error}"
+            warnings.warn(f"the plug-in '{plugin.name}' ({plugin.value}) cannot be loaded: {told}", stacklevel=2)
 
 
 METHODS = Registry[MethodEntry](

@@ -90,3 +90,19 @@ def test_explaining_by_a_list_shares_passes(gap_network, images, targets):
     classifier = vb.Classifier(gap_network, target_layer="5", class_names="abcde")
     vb.explain(classifier, images, targets, ["grad_cam", "hires_cam", "grad_cam_plus_plus", "cam"])
     assert seen == [12]  # nine images, in fours
+
+
+def test_networks_in_double_precision_are_explained(explain, network, images, targets, method):
+    """Double precision has nothing to round away: ReLUs that flip aside, the maps of single precision are its maps."""
+    single = explain(vb.Classifier(network), images, targets, method)
+    double = explain(vb.Classifier(network.double()), images, targets, method)
+    assert double.dtype == torch.float32
+    same = (single - double).abs().amax((1, 2)) <= 1e-4 * single.abs().amax((1, 2))
+    assert same.float().mean() > 0.5
+    assert next(network.parameters()).dtype == torch.float64
+
+
+def test_networks_in_bfloat16_are_explained(explain, network, images, targets, method):
+    maps = explain(vb.Classifier(network.bfloat16()), images, targets, method)
+    assert maps.dtype == torch.float32
+    assert maps.isfinite().all()

@@ -54,6 +54,15 @@ def test_an_installed_package_registers_it(own_file, gap_network, images, target
     assert "signed_grad_cam" in vb.methods()
 
 
+def test_a_broken_package_is_named_and_takes_nothing_with_it(own_file):
+    metadata = own_file / "my_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[vexbench.plugins]\nmine = my_methods\nother = not_there\n")
+    with pytest.warns(UserWarning, match=r"the plug-in 'other' \(not_there\) cannot be loaded: ModuleNotFoundError"):
+        assert {"signed_grad_cam", "grad_cam"} <= set(vb.methods())
+
+
 def test_the_whole_page_runs(own_file):
     with torch.random.fork_rng():
         torch.manual_seed(0)

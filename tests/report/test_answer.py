@@ -65,6 +65,16 @@ def test_methods_that_do_not_beat_chance_are_named(tmp_path: Path) -> None:
     assert "Grad-CAM" not in line
 
 
+def test_the_few_that_beat_chance_are_named_where_many_do_not(tmp_path: Path) -> None:
+    rest = {"saliency": 0.1, "occlusion": 0.1, "grad_cam": 0.2, "cam": 0.2}
+    summary = study_with(tmp_path, integrated_gradients=0.9, random=0.3, **rest)
+    line = next(line for line in support(summary) if "random map" in line)
+    assert line.startswith("Only Integrated Gradients beats a random map on every metric of faithfulness")
+    summary = study_with(tmp_path / "none", random=0.3, **rest)
+    line = next(line for line in support(summary) if "random map" in line)
+    assert line.startswith("No method beats a random map on every metric of faithfulness and localisation; on ")
+
+
 def test_one_method_has_no_rival(tmp_path: Path) -> None:
     summary = study_with(tmp_path, grad_cam=0.9, random=0.1)
     assert headline(summary) == "There is nothing to compare Grad-CAM with yet."

@@ -65,6 +65,11 @@ class Classifier:
         """Where the weights are."""
         return next((weight.device for weight in self.module.parameters()), torch.device("cpu"))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network calculates in; images come, and logits go, as float32."""
+        return next((weight.dtype for weight in self.module.parameters()), torch.float32)
+
     @cached_property
     def digest(self) -> str:
         """Eight characters that change with the structure, any weight, the normalisation or the target layer."""
@@ -102,7 +107,7 @@ class Classifier:
             The network's output is not one row of logits per image.
         """
         with evaluating(self.module):
-            output = self.module(self.normalise(images))
+            output = self.module(self.normalise(images).to(self.dtype))
         if not isinstance(output, Tensor) or output.ndim != 2:
             came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise VexbenchError(
@@ -112,7 +117,7 @@ class Classifier:
             raise VexbenchError(
                 f"the network gives {output.shape[1]} logits, but there are {len(self.class_names)} class names."
             )
-        return output
+        return output.float()
 
     def classes(self, images: Images) -> int:
         """How many classes there are; without class names found by a pass over one image."""
@@ -198,7 +203,7 @@ def head_weights(classifier: Classifier, features: Tensor, logits: Logits) -> Te
     pooled = features.mean((2, 3))
     for part in classifier.module.modules():
         if isinstance(part, nn.Linear) and part.weight.shape == (logits.shape[1], pooled.shape[1]):
-            weight, bias = part.weight.detach(), 0 if part.bias is None else part.bias.detach()
+            weight, bias = part.weight.detach().float(), 0 if part.bias is None else part.bias.detach().float()
             evidence = pooled @ weight.T
             gap, rounding = (evidence + bias - logits).abs().max(), 1e-6 * logits.abs().max()
             if gap <= 1e-4 * evidence.abs().max() + rounding:

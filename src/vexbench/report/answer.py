@@ -147,8 +147,11 @@ def _against_random(summary: Summary) -> list[str]:
         return ["Every method beats the random map on every metric of faithfulness and localisation."]
     if len(failing) > MOST:
         never = [summary.metrics[j].name for j in asked if (verdicts[summary.candidates, j] <= 0).all()]
-        many, none = plural(len(summary.candidates), "method"), f"; on {listing(never)} none does" if never else ""
-        return [f"{len(failing)} of {many} do not beat a random map on all of faithfulness and localisation{none}."]
+        winners = [i for i in summary.candidates if i not in failing]
+        who = f"Only {_names(summary, winners)}" if winners else "No method"
+        none = f"; on {listing(never)}, none does" if never else ""
+        beats = "beat" if len(winners) > 1 else "beats"
+        return [f"{who} {beats} a random map on every metric of faithfulness and localisation{none}."]
     lost = {i: [summary.metrics[j].name for j in asked if verdicts[i, j] <= 0] for i in failing}
     told = [f"{summary.methods[i].name} ({listing(metrics, most=3)})" for i, metrics in lost.items()]
     return [f"Not shown to beat a random map: {listing(told, most=6)}."]
