@@ -1,5 +1,6 @@
 """Studies: resume to the last bit, record failures, refuse what cannot be."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 
 import vexbench as vb
 from vexbench.registry import METHODS, METRICS, MethodEntry
+from vexbench.report.recipe import recipe
 from vexbench.results import store as files
 
 MEASURED = "seconds_ratio"
@@ -201,3 +203,110 @@ def test_part_of_a_killed_write_is_swept(photographs, classifier, tmp_path):
 
 def test_every_metric_has_been_registered():
     assert {"deletion", "mprt", "pointing_game", "seconds_ratio"} <= set(METRICS)
+
+
+def test_folders_of_the_same_names_stay_apart(photographs, classifier, tmp_path):
+    """Same classes, same file names, same sizes: what is in the files tells them apart."""
+    for path in photographs.rglob("*.png"):
+        pixels = np.asarray(Image.open(path))
+        for name, shown in (("one", pixels), ("other", 255 - pixels)):
+            (tmp_path / name / path.parent.name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(shown).save(tmp_path / name / path.parent.name / f"{path.stem}.bmp")
+    roots = [{"name": "folder", "root": str(tmp_path / name)} for name in ("one", "other")]
+    frame = vb.run(
+        study(photographs, classifier, tmp_path / "study", datasets=roots, methods=["cam"], metrics=["sparseness"])
+    ).frame()
+    assert len(frame) == 80
+    assert frame["dataset"].n_unique() == 2
+
+
+def test_a_network_that_was_trained_on_is_another_network(photographs, tmp_path):
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+    classifier = vb.Classifier(network, class_names=["cat", "dog"], input_size=20)
+    config = study(photographs, classifier, tmp_path / "study", methods=["cam"], metrics=["sparseness"])
+    vb.run(config)
+    with torch.no_grad():
+        network[0].weight.neg_()
+    assert len(vb.run(config).frame()) == 80
+
+
+@pytest.mark.parametrize(
+    "lost", ["images.zarr", "predictions.parquet", "maps.zarr", "choice.json", "sparseness-*.json"]
+)
+def test_what_is_deleted_is_made_again(photographs, classifier, tmp_path, lost):
+    config = study(photographs, classifier, tmp_path / "study", methods=["cam"], metrics=["sparseness"])
+    whole = vb.run(config).frame()
+    victim = next(config.out.rglob(lost))
+    before = contents(victim)
+    shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
+    assert vb.run(config).frame().equals(whole)
+    assert contents(victim) == before
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+
+def test_regions_are_made_again(tmp_path):
+    config = vb.StudyConfig(
+        datasets=[{"name": "scenes", "per_class": 1}], methods=["cam"], metrics=["pointing_game"], out=tmp_path
+    )
+    whole = vb.run(config).frame()
+    for victim in ("regions.zarr", "pointing_game-*.parquet"):
+        path = next(tmp_path.rglob(victim))
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert vb.run(config).frame().equals(whole)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OSError(24, "Too many open files"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_what_passes_is_tried_again(photographs, classifier, tmp_path, monkeypatch, error, kind):
+    """A machine that gave out once says nothing of the method."""
+    config = study(photographs, classifier, tmp_path / "study", methods=["cam"], metrics=["sparseness"])
+
+    def give_out(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"vexbench.bench.run.{'maps_of' if kind == 'method' else 'scores_of'}", give_out)
+        with pytest.raises(vb.VexbenchError, match="run the same command again"):
+            vb.run(config)
+    result = vb.run(config)
+    assert result.failures() == {}
+    assert len(result.frame()) == 40
+
+
+def test_a_network_of_other_classes_is_refused(photographs, tmp_path):
+    """Without class names, the number of outputs tells."""
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 7))
+    with pytest.raises(vb.VexbenchError, match="tells 7 classes apart, but dataset 'folder' has 2"):
+        vb.run(study(photographs, vb.Classifier(network, input_size=20), tmp_path / "study"))
+
+
+def test_labels_cannot_be_explained_where_there_are_none(photographs, classifier, tmp_path):
+    loose = {"name": "folder", "root": str(photographs / "cat")}
+    with pytest.raises(vb.VexbenchError, match="holds images without a label"):
+        vb.run(study(photographs, classifier, tmp_path / "study", datasets=[loose], target="label"))
+
+
+def test_what_is_named_twice_is_run_once(photographs, classifier, tmp_path):
+    config = study(
+        photographs, classifier, tmp_path, models=[classifier] * 2, methods=["cam"] * 2, metrics=["sparseness"] * 2
+    )
+    assert len(vb.run(config).frame()) == 40
+
+
+def test_the_recipe_makes_the_study_again(photographs, classifier, tmp_path):
+    config = vb.StudyConfig(
+        datasets=[{"name": "scenes", "per_class": 1}], methods=["cam"], metrics=["sparseness"], out=tmp_path / "one"
+    )
+    whole = vb.run(config).frame()
+    told = files.read_json(tmp_path / "one" / "study.json")["config"]
+    (tmp_path / "study.toml").write_text(recipe(told), encoding="utf-8")
+    again = vb.run(vb.StudyConfig.read(tmp_path / "study.toml", out=tmp_path / "two")).frame()
+    assert again.equals(whole)

@@ -70,3 +70,11 @@ def test_a_finished_study_needs_no_tensor_library(tmp_path):
         )  # fmt: skip
         assert done.stdout.split()[-1] == expected
     assert "nothing to do" in done.stderr
+
+
+def test_a_mistake_in_the_data_is_told_as_everywhere(config):
+    wrong = vb.StudyConfig(
+        **SETTINGS | {"datasets": [{"name": "scenes", "per_clas": 1}]}, models=config.models, out=config.out
+    )
+    with pytest.raises(vb.VexbenchError, match="did you mean per_class"):
+        is_sealed(wrong)

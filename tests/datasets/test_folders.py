@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vexbench.datasets.folders import folder
-from vexbench.datasets.integrity import duplicate_groups
+from vexbench.datasets.folders import folder, survey
+from vexbench.datasets.integrity import duplicate_groups, inspect
 from vexbench.errors import VexbenchError
 
 
@@ -100,22 +100,29 @@ def test_an_unreadable_file_is_skipped_and_replaced(root: Path) -> None:
     assert "empty" in again.skipped[0].reason
 
 
-def test_all_images_are_checked_on_request(root: Path) -> None:
-    (root / "owl" / "3.png").write_text("no image")
-    data = folder(root=str(root))
-    assert len(data) == 18
-    seen = list[Path]()
-    checked = data.readable(lambda paths: (seen.append(path) or path for path in paths))
-    assert len(checked) == 17
-    assert len(seen) == 18
-    assert [skip.id for skip in checked.skipped] == ["owl/3.png"]
+def test_another_byte_is_another_revision(root: Path) -> None:
+    """Also where names and sizes stay the same, as with bitmaps."""
+    before = folder(root=str(root)).revision
+    path = root / "ant" / "1.png"
+    content = bytearray(path.read_bytes())
+    content[-30] ^= 1
+    path.write_bytes(content)
+    assert folder(root=str(root)).revision != before
 
 
-def test_select_keeps_files_and_labels_together(root: Path) -> None:
-    data = folder(root=str(root))
-    picked = data.select([17, 0])
-    assert picked.labels == (2, 0)
-    np.testing.assert_array_equal(picked.image(0), data.image(17))
+def test_folders_named_like_images_are_none_and_lost_links_are_named(root: Path) -> None:
+    (root / "ant" / "thumb.png").mkdir()
+    assert len(folder(root=str(root))) == 18
+    (root / "ant" / "lost.png").symlink_to(root / "nowhere.png")
+    with pytest.raises(VexbenchError, match=r"image .*lost\.png: cannot be read \(No such file"):
+        folder(root=str(root))
+    assert [skip.id for skip in inspect(root, survey(root)).corrupt] == ["ant/lost.png"]
+
+
+def test_file_names_that_are_no_text_are_refused(root: Path) -> None:
+    photograph(root / "ant" / "caf\udce9.png")
+    with pytest.raises(VexbenchError, match=r"'ant/caf\\udce9.png' is not UTF-8"):
+        folder(root=str(root))
 
 
 def test_what_is_said_when_something_is_wrong(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

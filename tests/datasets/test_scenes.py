@@ -62,9 +62,6 @@ def test_labels_ids_counts_and_shapes() -> None:
     assert data.counts == {"train": dict.fromkeys(CLASS_NAMES, 3)}
     assert data.image(0).shape == (40, 40, 3)
     assert data.image(0, 56).shape == (56, 56, 3)
-    picked = data.select([17, 4])
-    assert picked.labels == (5, 1)
-    np.testing.assert_array_equal(picked.image(1), data.image(4))
 
 
 def test_every_image_shows_its_class_and_most_show_others() -> None:

@@ -50,7 +50,6 @@ def test_frames_arrays_and_json_come_back(tmp_path: Path) -> None:
     assert np.array_equal(files.read_array(tmp_path / "maps.zarr"), array)
     assert np.array_equal(files.read_array(tmp_path / "maps.zarr", [69, 0]), array[[69, 0]])
     assert np.array_equal(files.read_array(tmp_path / "maps.zarr", slice(30, 40)), array[30:40])
-    assert files.read_shape(tmp_path / "maps.zarr") == (70, 2, 2)
     assert files.read_frame(tmp_path / "a.parquet").equals(scores("x", "yy"))
     assert files.read_json(tmp_path / "a.json") == {"nan": None, "path": "p", "number": 0.5, "é": [1]}
     assert not [name for name in names_in(tmp_path) if name.endswith(".tmp")]
@@ -156,7 +155,7 @@ def test_a_kill_between_parts_loses_no_part(tmp_path: Path) -> None:
     Store(tmp_path).claim()
     assert not [name for name in names_in(tmp_path) if name.endswith(".tmp")]
     files.finish(path, len(done))
-    assert files.read_shape(path) == (8 * len(done), 64, 64)
+    assert files.read_array(path).shape == (8 * len(done), 64, 64)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +182,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: object) -> N
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("read", [files.read_frame, files.read_json, files.read_array, files.read_shape])
+@pytest.mark.parametrize("read", [files.read_frame, files.read_json, files.read_array])
 def test_a_missing_file_is_named(tmp_path: Path, read: object) -> None:
     with pytest.raises(VexbenchError, match=r"gone is missing; run the study again"):
         read(tmp_path / "gone")

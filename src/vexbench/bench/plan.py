@@ -1,5 +1,6 @@
 """A plan: a study with its names looked up, its data opened and its networks loaded, before anything is paid."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -28,6 +29,8 @@ class Group:
     dataset: Dataset
     dataset_choice: Choice
     classifier: Classifier
+    digest: str
+    """The classifier's when the study was planned."""
 
     @property
     def chunks(self) -> int:
@@ -42,9 +45,16 @@ class Plan:
 
     config: StudyConfig
     store: Store
+    models: tuple[str, ...]
+    """As the configuration names them; NAME@DIGEST for a network that came as an object."""
     groups: tuple[Group, ...]
     methods: tuple[Choice, ...]
     metrics: tuple[Choice, ...]
+
+    @property
+    def device(self) -> str:
+        """Where the networks are."""
+        return ", ".join(sorted({str(group.classifier.device) for group in self.groups}))
 
 
 def plan(config: StudyConfig) -> Plan:
@@ -62,13 +72,33 @@ def plan(config: StudyConfig) -> Plan:
     classifiers = [_classifier(model, config.device) for model in config.models]
     for (_, dataset), classifier in product(datasets, classifiers):
         _check_fit(dataset, classifier)
-    groups = tuple(Group(dataset, choice, model) for (choice, dataset), model in product(datasets, classifiers))
-    return Plan(config, Store(config.out), groups, methods, metrics)
+        if config.target == "label" and any(label < 0 for label in dataset.labels):
+            raise VexbenchError(
+                f"target = \"label\", but dataset '{dataset.name}' holds images without a label; "
+                'use target = "predicted", or another split.'
+            )
+    models = [(classifier, classifier.digest) for classifier in classifiers]
+    groups = {  # the same images seen by the same network are one group, however often they are named
+        (dataset.name, dataset.revision, model.name, digest): Group(dataset, choice, model, digest)
+        for (choice, dataset), (model, digest) in product(datasets, models)
+    }
+    named = tuple(
+        f"{classifier.name}@{digest}" if isinstance(model, Classifier) else _short(model)
+        for model, (classifier, digest) in zip(config.models, models, strict=True)
+    )
+    return Plan(config, Store(config.out), named, tuple(groups.values()), methods, metrics)
+
+
+def _short(path: object) -> str:
+    """A path as it may be shown: ``~`` for the home folder, which study files know too."""
+    text, home = str(path), str(Path.home())
+    return f"~{text.removeprefix(home)}" if text.startswith(f"{home}{os.sep}") else text
 
 
 def _choices(registry: Registry[Any], picks: Iterable[Pick]) -> tuple[Choice, ...]:
     entries: list[tuple[Entry, dict[str, Any]]] = [(registry[pick.name], pick.params) for pick in picks]
-    return tuple(entry.bind(**params) for entry, params in entries or [(entry, {}) for entry in registry.values()])
+    chosen = [entry.bind(**params) for entry, params in entries or [(entry, {}) for entry in registry.values()]]
+    return tuple(dict.fromkeys(chosen))
 
 
 def _classifier(model: object, device: str) -> Classifier:

@@ -18,12 +18,16 @@ from vexbench.bench.result import Result
 from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.explaining import maps_of, reexplain, scores_of
 from vexbench.probe import Probe
-from vexbench.registry import DATASETS, METHODS, METRICS, Choice
+from vexbench.registry import DATASETS, METHODS, METRICS, Choice, Entry
 from vexbench.results import store as files
 from vexbench.results.provenance import provenance
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many parts are done, and how many there are."""
+
+
+ANY_SIZE = 8
+"""To ask whether a dataset knows where the evidence is, at no cost."""
 
 
 @final
@@ -65,7 +69,7 @@ def _claim(study: Plan) -> None:
     store = study.store
     store.claim()
     config = study.config.model_dump(mode="json", exclude={"out", "models"})
-    config["models"] = [f"{group.classifier.name}@{group.classifier.digest}" for group in study.groups]
+    config["models"] = list(study.models)
     if store.study.exists():
         described = files.read_json(store.study)
         before = described["config"]
@@ -79,7 +83,7 @@ def _claim(study: Plan) -> None:
         if before != config:
             files.write_json(store.study, {**described, "config": config, "title": study.config.title})
         return
-    made_with = provenance(study.config.device)
+    made_with = provenance(study.device)
     files.write_json(store.study, {"title": study.config.title, "config": config, "provenance": made_with})
 
 
@@ -112,15 +116,22 @@ class Runner:
             files.write_json(home.parent / "dataset.json", described)
         if not (home / "card.json").exists():
             files.write_json(home / "card.json", card(group))
-        if (home / "predictions.parquet").exists():
-            return
+        names = ["images.zarr", "predictions.parquet"]
+        if dataset.region(0, 0, ANY_SIZE) is not None:
+            names.append("regions.zarr")
+        lacking = [home / name for name in names if not (home / name).exists()]
         for chunk in range(group.chunks):
-            if {chunk} <= files.parts(home / "predictions.parquet") & files.parts(home / "images.zarr"):
+            if all(chunk in files.parts(path) for path in lacking):
                 continue
             rows = _rows(group, chunk)
             pixels = load_pixels(group, rows)
             images = as_images(pixels, group)
             logits = Probe(group.classifier, images, [0] * len(images), batch_size=self.study.config.batch_size).logits
+            if max(dataset.labels) >= 0 and logits.shape[1] != len(dataset.class_names):
+                raise VexbenchError(
+                    f"the model '{group.classifier.name}' tells {logits.shape[1]} classes apart, but dataset "
+                    f"'{dataset.name}' has {len(dataset.class_names)}; use a model trained on these classes."
+                )
             probabilities = logits.softmax(1).cpu()
             predicted = probabilities.argmax(1)
             labels = torch.tensor([dataset.labels[row] for row in rows])
@@ -136,21 +147,21 @@ class Runner:
                 },
                 schema_overrides={"correct": pl.Boolean},
             )
-            files.write_part(home / "images.zarr", chunk, pixels)
+            made: dict[str, pl.DataFrame | np.ndarray] = {"images.zarr": pixels, "predictions.parquet": table}
             regions = [dataset.region(row, int(target), pixels.shape[1]) for row, target in zip(rows, targets)]
-            if (known := [region for region in regions if region is not None]) and len(known) == len(rows):
-                files.write_part(home / "regions.zarr", chunk, np.stack(known))
-            files.write_part(home / "predictions.parquet", chunk, table)
-        for name in ("images.zarr", "regions.zarr", "predictions.parquet"):
-            if files.parts(home / name) >= set(range(group.chunks)):
-                files.finish(home / name, group.chunks)
+            if known := [region for region in regions if region is not None]:
+                made["regions.zarr"] = np.stack(known)
+            for path in lacking:
+                files.write_part(path, chunk, made[path.name])
+        for path in lacking:
+            files.finish(path, group.chunks)
 
     def note_start(self) -> None:
         """Note what a resumed or extended study goes on with: packages may have changed in between."""
         study = self.study.store.study
         described = files.read_json(study)
         if any(self.study.store.root.rglob("maps.*")):
-            described["provenance"].setdefault("resumed", []).append(provenance(self.study.config.device))
+            described["provenance"].setdefault("resumed", []).append(provenance(self.study.device))
             files.write_json(study, described)
 
     def missing(self) -> Iterator[Task]:
@@ -158,7 +169,7 @@ class Runner:
         for number, group in enumerate(self.study.groups):
             for index, method in enumerate(self.study.methods):
                 for chunk in range(group.chunks):
-                    if next(self._lacking(group, method, chunk), None) is None:
+                    if self._has_maps(group, method, chunk) and not [*self._lacking(group, method, chunk)]:
                         self._done += len(self.study.metrics)
                     else:
                         yield Task(number, index, chunk)
@@ -172,6 +183,7 @@ class Runner:
         self._done += len(self.study.metrics) - len(lacking)
         if (place / "failed.json").exists():
             return
+        self._describe(group, method)
         rows = _rows(group, task.chunk)
         predictions = files.read_frame(home / "predictions.parquet")[rows.start : rows.stop]
         images = as_images(files.read_array(home / "images.zarr", slice(rows.start, rows.stop)), group)
@@ -181,8 +193,6 @@ class Runner:
             config = self.study.config
             return Probe(group.classifier, images, targets, seed=config.seed, batch_size=config.batch_size)
 
-        if not (place / "choice.json").exists():
-            files.write_json(place / "choice.json", _described(METHODS[method.name], method))
         maps = self._maps(group, method, task.chunk, probe)
         if maps is None:
             self._done += len(lacking)
@@ -194,8 +204,6 @@ class Runner:
         for metric in lacking:
             self._progress(f"{METHODS[method.name].title} · {METRICS[metric.name].title}", self._done, self._total)
             path = self.study.store.metric(place, metric)
-            if not path.with_suffix(".json").exists():
-                files.write_json(path.with_suffix(".json"), _described(METRICS[metric.name], metric))
             try:
                 if "regions" in METRICS[metric.name].needs and regions is None:
                     raise NotApplicable(f"dataset '{group.dataset.name}' says not where the evidence is.")
@@ -214,6 +222,7 @@ class Runner:
         """Merge what a kill between the last part and its merge left apart; note the end of the study once."""
         for group in self.study.groups:
             for method in self.study.methods:
+                self._describe(group, method)
                 self._merge(group, method)
         described = files.read_json(self.study.store.study)
         last = (described["provenance"].get("resumed") or [described["provenance"]])[-1]
@@ -221,6 +230,16 @@ class Runner:
             last["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
             files.write_json(self.study.store.study, described)
         self._progress("done", self._total, self._total)
+
+    def _describe(self, group: Group, method: Choice) -> None:
+        """Write down what was run, for those who read the store."""
+        place = self.study.store.method(self._home(group), method)
+        described: dict[Path, tuple[Entry, Choice]] = {place / "choice.json": (METHODS[method.name], method)}
+        for metric in self.study.metrics:
+            described[self.study.store.metric(place, metric).with_suffix(".json")] = (METRICS[metric.name], metric)
+        for path, (entry, choice) in described.items():
+            if not path.exists():
+                files.write_json(path, _described(entry, choice))
 
     def _merge(self, group: Group, method: Choice) -> None:
         place = self.study.store.method(self._home(group), method)
@@ -248,6 +267,12 @@ class Runner:
         files.write_part(path, chunk, maps.cpu().numpy())
         return maps
 
+    def _has_maps(self, group: Group, method: Choice, chunk: int) -> bool:
+        """Whether the maps are there, or will never be."""
+        place = self.study.store.method(self._home(group), method)
+        path = place / "maps.zarr"
+        return path.exists() or chunk in files.parts(path) or (place / "failed.json").exists()
+
     def _lacking(self, group: Group, method: Choice, chunk: int) -> Iterator[Choice]:
         """Metrics of this method that have no result for this chunk, and have not failed."""
         place = self.study.store.method(self._home(group), method)
@@ -261,7 +286,7 @@ class Runner:
     def _home(self, group: Group) -> Path:
         store = self.study.store
         dataset = store.dataset(group.dataset.name, group.dataset.revision)
-        return store.model(dataset, group.classifier.name, group.classifier.digest)
+        return store.model(dataset, group.classifier.name, group.digest)
 
 
 def card(group: Group) -> dict[str, Any]:
@@ -274,7 +299,7 @@ def card(group: Group) -> dict[str, Any]:
         "std": classifier.std,
         "input_size": classifier.input_size,
         "target_layer": classifier.target_layer,
-        "digest": classifier.digest,
+        "digest": group.digest,
     }
     return {**classifier.card, **known}
 
@@ -315,5 +340,12 @@ def _described(entry: Any, choice: Choice) -> dict[str, Any]:
 
 
 def _record_failure(path: Path, error: Exception) -> None:
+    """Write down why something cannot be computed; what another try may well compute ends the run instead."""
+    if isinstance(error, MemoryError | OSError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise VexbenchError(
+            f"the machine gave out ({told}); what was finished before is safe: make room, or give a smaller "
+            "--batch-size, then run the same command again."
+        ) from error
     reason = str(error) if isinstance(error, VexbenchError) else f"{type(error).__name__}: {error}"
     files.write_json(path, {"reason": reason, "error": type(error).__name__})

@@ -6,7 +6,8 @@ from importlib.metadata import entry_points
 from importlib.resources import files as resources
 from pathlib import Path
 
-from vexbench.bench.config import StudyConfig
+from vexbench.bench.config import Pick, StudyConfig
+from vexbench.datasets.base import Dataset
 from vexbench.registry import DATASETS
 from vexbench.results import store
 from vexbench.results.provenance import versions
@@ -39,11 +40,16 @@ def _signature(config: StudyConfig) -> str:
     known = {
         "config": config.model_dump(mode="json", exclude={"out"}),
         "versions": versions(),
-        "datasets": [DATASETS[pick.name].function(**pick.params).revision for pick in config.datasets],
+        "datasets": [_opened(pick).revision for pick in config.datasets],
         "files": _stamps([Path(str(resources("vexbench"))), *weights]),
         "results": _stamps(folder for folder in config.out.iterdir() if folder.is_dir()),
     }
     return blake2b(repr(known).encode(), digest_size=16).hexdigest()
+
+
+def _opened(pick: Pick) -> Dataset:
+    entry = DATASETS[pick.name]
+    return entry.function(**entry.bind(**pick.params).params)
 
 
 def _stamps(folders: Iterable[Path]) -> list[tuple[str, int, int]]:

@@ -1,17 +1,13 @@
 """A dataset: images by index at any size, labels, and where the evidence is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 from jaxtyping import Bool
 
 from vexbench.imaging import RGB
-
-# not Self, which beartype cannot check here
-D = TypeVar("D", bound="Dataset")
 
 
 @final
@@ -56,11 +52,3 @@ class Dataset(ABC):
     def region(self, index: int, target: int, size: int) -> Bool[np.ndarray, "size size"] | None:
         """Where the evidence of the class `target` is; None where the dataset has no annotation."""
         return None
-
-    def select(self: D, indices: Sequence[int]) -> D:
-        """The same dataset with only these images."""
-        picked: dict[str, Any] = {
-            "ids": tuple(self.ids[i] for i in indices),
-            "labels": tuple(self.labels[i] for i in indices),
-        }
-        return replace(self, **picked)

@@ -1,8 +1,9 @@
 """Photographs in folders: ROOT/CLASS/*.jpg, ROOT/SPLIT/CLASS/*.jpg, or unlabelled images in one folder."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import final
@@ -52,17 +53,6 @@ class Folder(Dataset):
     def image(self, index: int, size: int | None = None) -> RGB:
         """Decode one file."""
         return decode(self.folder / self.ids[index], size)
-
-    def readable(self, track: Track = iter) -> "Folder":
-        """Decode every image once; those that cannot be read move to `skipped`."""
-        good, skipped = list[int](), list[Skipped]()
-        for index, path in enumerate(track(self.paths)):
-            reason = unreadable(path)
-            if reason is None:
-                good.append(index)
-            else:
-                skipped.append(Skipped(self.ids[index], reason))
-        return replace(self.select(good), skipped=self.skipped + tuple(skipped))
 
 
 @dataset(family="photographs", title="Image folder", paper="the user's own")
@@ -115,11 +105,12 @@ def open_split(
         files += paths
         labels += [label] * len(paths)
     ids = tuple(path.relative_to(used.folder).as_posix() for path in files)
-    content = repr((class_names, [(id, path.stat().st_size) for id, path in zip(ids, files)]))
+    if alien := next((id for id in ids if re.search("[\ud800-\udfff]", id)), None):
+        raise VexbenchError(f"{name} {used.folder}: the file name {alien!a} is not UTF-8; rename the file.")
     return Folder(
         name=name,
         title=title,
-        revision=blake2b(content.encode(), digest_size=4).hexdigest(),
+        revision=_revision(class_names, ids, files),
         class_names=class_names,
         ids=ids,
         labels=tuple(labels),
@@ -127,6 +118,18 @@ def open_split(
         skipped=tuple(skipped),
         folder=used.folder,
     )
+
+
+def _revision(class_names: tuple[str, ...], ids: Sequence[str], files: Sequence[Path]) -> str:
+    """Eight characters that change with the classes, and with the name or any byte of any file."""
+    digest = blake2b(repr(class_names).encode(), digest_size=4)
+    for id, path in zip(ids, files, strict=True):
+        try:
+            content = blake2b(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise VexbenchError(f"image {path}: cannot be read ({error.strerror}); allow it, or remove it.") from error
+        digest.update(f"{id}\0{content}\n".encode())
+    return digest.hexdigest()
 
 
 def _sample(
@@ -208,5 +211,5 @@ def _folders(folder: Path) -> list[Path]:
 
 def _images(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir():
             yield path

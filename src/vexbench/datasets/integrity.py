@@ -46,7 +46,7 @@ def inspect(root: Path, splits: Mapping[str, Split], track: Track = iter) -> Rep
         else:
             sizes[place[path][0]][width, height] += 1
     usual = max(sum(sizes.values(), Counter()).items(), key=lambda item: item[1], default=((0, 0), 0))[0]
-    groups = duplicate_groups(place)
+    groups = duplicate_groups(path for path in place if path.is_file())
 
     def named(chosen: Iterable[tuple[Path, ...]]) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(path.relative_to(root).as_posix() for path in group) for group in chosen)

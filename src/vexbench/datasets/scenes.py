@@ -1,7 +1,6 @@
 """Drawn scenes of the six Intel classes, any number at any size, with exact masks of the evidence."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, final
@@ -59,11 +58,6 @@ class Scenes(Dataset):
     def mark(self, index: int, size: int) -> Bool[np.ndarray, "size size"]:
         """The pixels that mostly show the shortcut's mark, empty where the scene has none."""
         return self._picture(index, size).owner == MARK
-
-    def select(self, indices: Sequence[int]) -> "Scenes":
-        """The same dataset with only these images."""
-        ids, labels, numbers = ([values[i] for i in indices] for values in (self.ids, self.labels, self.numbers))
-        return replace(self, ids=tuple(ids), labels=tuple(labels), numbers=tuple(numbers))
 
     def _picture(self, index: int, size: int) -> Picture:
         return draw(self.seed, self.split, self.labels[index], self.numbers[index], size, self.variant == "shortcut")

@@ -19,8 +19,8 @@ def recipe(config: Mapping[str, Any]) -> str:
     for name, value in config.items():
         if value is None or name in _SKIPPED:
             continue
-        if name == "models":
-            lines.append("# the paths of the checkpoints with these digests")
+        if name == "models" and any("@" in str(model) for model in value):
+            lines.append("# NAME@DIGEST is a network that came as a Python object: give its checkpoint")
         lines.append(f"{_key(name)} = {_toml(value)}")
     return "\n".join(lines)
 

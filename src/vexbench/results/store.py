@@ -172,12 +172,6 @@ def read_array(path: Path, rows: slice | list[int] | None = None) -> np.ndarray:
         )
 
 
-def read_shape(path: Path) -> tuple[int, ...]:
-    """The shape of an array, without reading it."""
-    with _reading(path):
-        return zarr.open_array(path, mode="r").shape
-
-
 def _read_npy(path: Path) -> np.ndarray:
     with _reading(path):
         return np.load(path, mmap_mode="r", allow_pickle=False)
