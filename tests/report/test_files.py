@@ -1,4 +1,5 @@
 import json
+import re
 import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 from vexbench.cli.report import report
 from vexbench.cli.show import show
 from vexbench.report import write_files
+from vexbench.report.page import render
 from vexbench.report.recipe import recipe
+from vexbench.results.frame import load
 from vexbench.results.store import write_json
 from vexbench.stats.summary import Summary
 
@@ -75,6 +78,27 @@ def test_show_speaks_json(folder: Path, summary: Summary) -> None:
     random = next(row for row in told["scores"] if row["method"] == "random" and row["metric"] == "mprt")
     assert random["mean"] is None
     assert random["defined"] == 0
+
+
+def test_few_images_show_dashes_for_intervals_and_nothing_as_null(tmp_path: Path) -> None:
+    root = write_study(tmp_path, images=2, size=16, methods=("cam", "saliency", "occlusion", "random"))
+    result = CliRunner().invoke(app, ["show", str(root)])
+    assert result.exit_code == 0, result.output
+    assert "No leader can be named from 2 images." in result.output
+    assert "nan" not in result.output.lower()
+    assert re.search(r"Occlusion +\S+ +– +– ", result.output)
+    assert "*" not in result.output.replace("* best", "")
+    told = json.loads(CliRunner().invoke(app, ["show", str(root), "--json"]).stdout, parse_constant=pytest.fail)
+    group = told["groups"][0]
+    assert {row[name] for row in group["ranking"] for name in ("low", "high", "first")} == {None}
+    assert {row[name] for row in group["scores"] for name in ("low", "high", "beats_random")} == {None}
+    assert all("tradeoff" not in path.name for path in write_files(root))
+    for name in ("ranking", "scores"):
+        assert "nan" not in (root / f"tables/{name}.csv").read_text().lower()
+    page = render(load(root))
+    assert not re.search(r"\bnan\b", re.sub('data:image[^"]*', "", page), re.IGNORECASE)
+    assert "Does it beat a random map?" not in page
+    assert 'class="value best"' not in page
 
 
 def test_report_prints_the_page(tmp_path: Path) -> None:

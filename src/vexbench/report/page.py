@@ -16,6 +16,7 @@ from vexbench.report.svg import Chart, inline
 from vexbench.report.taxonomy import taxonomy
 from vexbench.results.frame import Group, Study, load
 from vexbench.results.store import write_bytes
+from vexbench.stats.bootstrap import FEWEST
 from vexbench.stats.summary import Summary, summarise
 
 
@@ -144,6 +145,7 @@ def _environment() -> jinja2.Environment:
         "quality": tables.quality,
         "axis_title": palette.axis_title,
         "gallery_rule": gallery.RULE,
+        "fewest": FEWEST,
         "source": lambda name: Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")),
     }
     return environment
