@@ -37,7 +37,7 @@ def test_every_chart_and_table_is_a_file(small: Path) -> None:
     names = {path.relative_to(small).as_posix() for path in written}
     charts = ["ranking", "scores", "tradeoff", "taxonomy", "splits", "shares", "learning-curves"]
     charts += ["class-accuracy", "confusion"]
-    charts += [f"heatmaps-{pair}" for pair in ("buildings-and-forest", "sea")]
+    charts += [f"heatmaps-{pair}" for pair in ("1-buildings-and-forest", "2-sea")]
     tables = {f"tables/{name}.csv" for name in ("ranking", "scores", "predictions")}
     assert names == {f"figures/{name}.{kind}" for name in charts for kind in ("png", "svg")} | tables
     for path in written:
@@ -55,6 +55,21 @@ def test_every_chart_and_table_is_a_file(small: Path) -> None:
     assert ranking["method"][0] == "CAM"
     assert ranking["mean_rank"].is_sorted()
     assert len(pl.read_csv(small / "tables/scores.csv")) == 4 * 11
+
+
+def test_names_alike_or_long_have_files_of_their_own(tmp_path: Path) -> None:
+    root = write_study(
+        tmp_path,
+        images=6,
+        size=8,
+        class_names=("c#", "a", "c+", "a!", "名" * 121, "x" * 121),
+        methods=("cam",),
+        models=("net+", "net-"),
+        bare_card=True,
+    )
+    written = write_files(root)
+    assert len(set(written)) == len(written)
+    assert sum(path.name.startswith("heatmaps-") for path in written) == 2 * 2 * 3
 
 
 def test_terminal_table_fits_a_hundred_columns(small: Path, folder: Path) -> None:
