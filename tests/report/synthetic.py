@@ -90,7 +90,6 @@ def write_study(
         store.study,
         {
             "title": "Synthetic scenes",
-            "digest": "5eed5eed",
             "config": {
                 "title": "Synthetic scenes",
                 "seed": 0,
