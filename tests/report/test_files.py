@@ -96,10 +96,10 @@ def test_show_speaks_json(folder: Path, summary: Summary) -> None:
 
 
 def test_few_images_show_dashes_for_intervals_and_nothing_as_null(tmp_path: Path) -> None:
-    root = write_study(tmp_path, images=2, size=16, methods=("cam", "saliency", "occlusion", "random"))
+    root = write_study(tmp_path, images=1, size=16, methods=("cam", "saliency", "occlusion", "random"))
     result = CliRunner().invoke(app, ["show", str(root)])
     assert result.exit_code == 0, result.output
-    assert "No leader can be named from 2 images." in result.output
+    assert "Our plain cnn on Drawn scenes, 1 image\nNo leader can be named from 1 image.\n" in result.output
     assert "nan" not in result.output.lower()
     assert re.search(r"Occlusion +\S+ +– +– ", result.output)
     assert "*" not in result.output.replace("* best", "")

@@ -60,7 +60,9 @@ def support(summary: Summary) -> list[str]:
     if ranks is None or len(summary.candidates) < 2:
         return []
     if summary.too_few:
-        return [f"So few images tell nothing: what stands below is what was computed. Intervals need {FEWEST} images."]
+        return [
+            f"So few images tell nothing of the methods: no interval and no comparison is given below {FEWEST} images."
+        ]
     same, _ = _same(ranks, ranks.leaders(summary.candidates))
     best = same[0]
     low, high = ranks.intervals[best]
