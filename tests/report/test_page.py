@@ -123,6 +123,12 @@ def test_undefined_scores_failures_and_skipped_images_are_told(parts: Page) -> N
     assert "2 not computed" in parts.text
 
 
+def test_counts_of_every_class_are_a_chart_not_a_list(parts: Page) -> None:
+    terms = [e.text for e in parts.all("dt")]
+    assert "trained on · revision" in terms
+    assert not [term for term in terms if "counts" in term]
+
+
 def test_no_theme_colour_is_fixed(page: str) -> None:
     charts = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
     assert charts.count("var(--ink)") > 100

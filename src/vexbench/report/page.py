@@ -138,7 +138,7 @@ def _environment() -> jinja2.Environment:
         "svg": inline,
         "tiles": _tiles,
         "bar": _bar,
-        "facts": _shown_facts,
+        "facts": tables.facts,
         "undefined_scores": tables.undefined,
         "beats": tables.beats,
         "spans": tables.spans,
@@ -187,7 +187,3 @@ def _paper(text: str) -> Markup:
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     return {**first, **second}
-
-
-def _shown_facts(record: Mapping[str, Any], *without: str) -> list[tuple[str, str]]:
-    return tables.facts({name: value for name, value in record.items() if name not in without})

@@ -166,20 +166,26 @@ def undefined(group: Group) -> list[tuple[str, int, int]]:
     return counts
 
 
-def facts(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested record as name and text, in its order.
+def facts(record: Mapping[str, Any], *without: str, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested record as name and text, in its order, without the entries of some names.
 
-    >>> facts({"versions": {"torch": "2.14"}, "seed": 0, "mean": [0.5, 0.5]})
+    >>> facts({"versions": {"torch": "2.14"}, "seed": 0, "mean": [0.5, 0.5], "data": {"counts": {"cat": 3}}}, "counts")
     [('versions · torch', '2.14'), ('seed', '0'), ('mean', '0.5, 0.5')]
     """
     told = list[tuple[str, str]]()
     for name, value in record.items():
+        if name in without:
+            continue
         label = f"{prefix}{str(name).replace('_', ' ')}"
         if isinstance(value, Mapping):
-            told += facts(value, f"{label} · ")
+            told += facts(value, *without, prefix=f"{label} · ")
         elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
             for place, item in enumerate(value, 1):
-                inner = facts(item, f"{label} {place} · ") if isinstance(item, Mapping) else [(label, str(item))]
+                inner = (
+                    facts(item, *without, prefix=f"{label} {place} · ")
+                    if isinstance(item, Mapping)
+                    else [(label, str(item))]
+                )
                 told += inner
         elif isinstance(value, list | tuple):
             told.append((label, ", ".join(map(str, value))))
