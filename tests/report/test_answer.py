@@ -7,7 +7,7 @@ from synthetic import write_study
 
 from vexbench.report.answer import findings, headline, support
 from vexbench.results.frame import load
-from vexbench.results.store import write_frame
+from vexbench.results.store import write_frame, write_json
 from vexbench.stats.summary import Summary, summarise
 
 
@@ -44,6 +44,20 @@ def test_equal_methods_lead_together(tmp_path: Path) -> None:
     assert any("on this network they are one method" in line for line in support(summary))
 
 
+def test_methods_that_only_rank_the_same_are_not_called_one(tmp_path: Path) -> None:
+    group = study_with(tmp_path, cam=0.9, grad_cam=0.9, saliency=0.5, random=0.1).group
+    # each is better on one axis: their mean ranks are the same in every draw
+    for method, metric in (("cam", "sparseness"), ("grad_cam", "mprt")):
+        path = next(group.directory.glob(f"{method}-*/{metric}-*.parquet"))
+        gain = 0.01 if metric == "sparseness" else -0.01
+        write_frame(path, pl.read_parquet(path).with_columns(pl.col("score") + gain))
+    summary = summarise(load(tmp_path).groups[0])
+    assert headline(summary) == "CAM and Grad-CAM lead together overall."
+    told = " ".join(support(summary))
+    assert "CAM and Grad-CAM rank the same here, though their scores differ." in told
+    assert "one method" not in told
+
+
 def test_overlapping_methods_have_no_clear_leader(tmp_path: Path) -> None:
     summary = study_with(tmp_path, grad_cam=0.501, occlusion=0.503, saliency=0.2, random=0.1)
     assert headline(summary).startswith("No clear leader: ")
@@ -63,6 +77,28 @@ def test_methods_that_do_not_beat_chance_are_named(tmp_path: Path) -> None:
     line = next(line for line in support(summary) if "random map" in line)
     assert line.startswith("Not shown to beat a random map: Saliency (")
     assert "Grad-CAM" not in line
+
+
+def without(summary: Summary, method: str, *metrics: str) -> Summary:
+    """The same study, in which a method has failed on some metrics."""
+    for path in summary.group.directory.glob(f"{method}-*/*.parquet"):
+        if path.name.rpartition("-")[0] in metrics:
+            path.rename(path.with_suffix(".gone"))
+            write_json(path.with_suffix(".failed.json"), {"error": "NotApplicable", "reason": "it cannot."})
+    return summarise(load(summary.group.directory.parents[1]).groups[0])
+
+
+def test_a_method_that_failed_on_a_metric_has_not_beaten_the_random_map_there(tmp_path: Path) -> None:
+    summary = without(study_with(tmp_path, grad_cam=0.9, saliency=0.5, random=0.1), "saliency", "deletion")
+    assert "Not shown to beat a random map: Saliency (Deletion)." in support(summary)
+
+
+def test_nothing_is_claimed_where_the_random_map_has_no_score(tmp_path: Path) -> None:
+    summary = without(study_with(tmp_path, grad_cam=0.9, saliency=0.5, random=0.1), "random", "deletion")
+    told = "on every metric of faithfulness and localisation that can be compared."
+    assert f"Every method beats the random map {told}" in support(summary)
+    names = ("insertion", "average_drop", "average_increase", "pointing_game", "relevance_mass_accuracy")
+    assert "random map" not in " ".join(support(without(summary, "random", *names)))
 
 
 def test_the_few_that_beat_chance_are_named_where_many_do_not(tmp_path: Path) -> None:
@@ -86,6 +122,28 @@ def test_cost_is_told_apart(summary: Summary) -> None:
     assert cost.lead == "Cheapest: CAM"
     assert cost.evidence == (
         "1 pass through the network per image; the dearest, Occlusion, takes 197. Not part of the rank."
+    )
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_so_few_images_have_no_leader(tmp_path: Path, images: int) -> None:
+    root = write_study(tmp_path, images=images, size=16, methods=("grad_cam", "saliency", "occlusion", "random"))
+    summary = summarise(load(root).groups[0])
+    assert headline(summary) == f"No leader can be named from {images} image{'s' * (images > 1)}."
+    assert support(summary)[0].startswith("So few images tell nothing")
+    leads = {finding.lead for finding in findings(summary) if finding.axis != "cost"}
+    assert leads == {"No method stands out"}
+    assert all("–" not in finding.evidence for finding in findings(summary))
+    assert not any(summary.best(j) for j in range(len(summary.metrics)))
+
+
+def test_a_metric_of_few_images_does_not_rank(tmp_path: Path) -> None:
+    root = write_study(tmp_path, images=6, size=16, methods=("occlusion", "saliency", "random"))
+    summary = summarise(load(root).groups[0])  # localisation is defined on four of the six
+    assert "localisation" not in summary.axes
+    assert (
+        "Not in the ranking, for want of 5 images with a score: Pointing game and Relevance mass accuracy."
+        in support(summary)
     )
 
 

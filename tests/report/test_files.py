@@ -1,4 +1,5 @@
 import json
+import re
 import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -13,7 +14,9 @@ from typer.testing import CliRunner
 from vexbench.cli.report import report
 from vexbench.cli.show import show
 from vexbench.report import write_files
+from vexbench.report.page import render
 from vexbench.report.recipe import recipe
+from vexbench.results.frame import load
 from vexbench.results.store import write_json
 from vexbench.stats.summary import Summary
 
@@ -34,7 +37,7 @@ def test_every_chart_and_table_is_a_file(small: Path) -> None:
     names = {path.relative_to(small).as_posix() for path in written}
     charts = ["ranking", "scores", "tradeoff", "taxonomy", "splits", "shares", "learning-curves"]
     charts += ["class-accuracy", "confusion"]
-    charts += [f"heatmaps-{pair}" for pair in ("buildings-and-forest", "sea")]
+    charts += [f"heatmaps-{pair}" for pair in ("1-buildings-and-forest", "2-sea")]
     tables = {f"tables/{name}.csv" for name in ("ranking", "scores", "predictions")}
     assert names == {f"figures/{name}.{kind}" for name in charts for kind in ("png", "svg")} | tables
     for path in written:
@@ -52,6 +55,21 @@ def test_every_chart_and_table_is_a_file(small: Path) -> None:
     assert ranking["method"][0] == "CAM"
     assert ranking["mean_rank"].is_sorted()
     assert len(pl.read_csv(small / "tables/scores.csv")) == 4 * 11
+
+
+def test_names_alike_or_long_have_files_of_their_own(tmp_path: Path) -> None:
+    root = write_study(
+        tmp_path,
+        images=6,
+        size=8,
+        class_names=("c#", "a", "c+", "a!", "名" * 121, "x" * 121),
+        methods=("cam",),
+        models=("net+", "net-"),
+        bare_card=True,
+    )
+    written = write_files(root)
+    assert len(set(written)) == len(written)
+    assert sum(path.name.startswith("heatmaps-") for path in written) == 2 * 2 * 3
 
 
 def test_terminal_table_fits_a_hundred_columns(small: Path, folder: Path) -> None:
@@ -75,6 +93,27 @@ def test_show_speaks_json(folder: Path, summary: Summary) -> None:
     random = next(row for row in told["scores"] if row["method"] == "random" and row["metric"] == "mprt")
     assert random["mean"] is None
     assert random["defined"] == 0
+
+
+def test_few_images_show_dashes_for_intervals_and_nothing_as_null(tmp_path: Path) -> None:
+    root = write_study(tmp_path, images=1, size=16, methods=("cam", "saliency", "occlusion", "random"))
+    result = CliRunner().invoke(app, ["show", str(root)])
+    assert result.exit_code == 0, result.output
+    assert "Our plain cnn on Drawn scenes, 1 image\nNo leader can be named from 1 image.\n" in result.output
+    assert "nan" not in result.output.lower()
+    assert re.search(r"Occlusion +\S+ +– +– ", result.output)
+    assert "*" not in result.output.replace("* best", "")
+    told = json.loads(CliRunner().invoke(app, ["show", str(root), "--json"]).stdout, parse_constant=pytest.fail)
+    group = told["groups"][0]
+    assert {row[name] for row in group["ranking"] for name in ("low", "high", "first")} == {None}
+    assert {row[name] for row in group["scores"] for name in ("low", "high", "beats_random")} == {None}
+    assert all("tradeoff" not in path.name for path in write_files(root))
+    for name in ("ranking", "scores"):
+        assert "nan" not in (root / f"tables/{name}.csv").read_text().lower()
+    page = render(load(root))
+    assert not re.search(r"\bnan\b", re.sub('data:image[^"]*', "", page), re.IGNORECASE)
+    assert "Does it beat a random map?" not in page
+    assert 'class="value best"' not in page
 
 
 def test_report_prints_the_page(tmp_path: Path) -> None:

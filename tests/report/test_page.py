@@ -10,8 +10,9 @@ from parsed import Page, parse
 from synthetic import METHODS, METRICS, write_study
 
 from vexbench.errors import VexbenchError
-from vexbench.report import report
+from vexbench.report import palette, report
 from vexbench.report.page import render
+from vexbench.results import record
 from vexbench.results.frame import load
 from vexbench.results.store import write_json
 
@@ -122,6 +123,12 @@ def test_undefined_scores_failures_and_skipped_images_are_told(parts: Page) -> N
     assert "2 not computed" in parts.text
 
 
+def test_counts_of_every_class_are_a_chart_not_a_list(parts: Page) -> None:
+    terms = [e.text for e in parts.all("dt")]
+    assert "trained on · revision" in terms
+    assert not [term for term in terms if "counts" in term]
+
+
 def test_no_theme_colour_is_fixed(page: str) -> None:
     charts = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
     assert charts.count("var(--ink)") > 100
@@ -135,17 +142,20 @@ def test_dark_and_light_have_the_same_colours(page: str) -> None:
     assert themes[0] == themes[1] == themes[2]
 
 
+def test_every_family_and_axis_has_a_look_and_a_name() -> None:
+    assert tuple(palette.FAMILIES) == record.FAMILIES
+    assert tuple(palette.AXES) == record.AXES
+
+
 @pytest.mark.parametrize("name", ["ink", "muted", "accent"])
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_has_enough_contrast(name: str, dark: bool) -> None:
-    from vexbench.report.palette import variables
-
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    colours = variables(dark=dark)
+    colours = palette.variables(dark=dark)
     light, deep = sorted((luminance(colours[name]), luminance(colours["paper"])), reverse=True)
     assert (light + 0.05) / (deep + 0.05) >= 4.5
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vexbench.stats.bootstrap import bootstrap, interval, weights
+from vexbench.stats.bootstrap import FEWEST, bootstrap, interval, weights
 
 
 def column(*values: float) -> np.ndarray:
@@ -27,9 +27,9 @@ def test_mean_and_interval_agree_with_scipy() -> None:
 
 
 def test_undefined_scores_are_left_out_and_counted() -> None:
-    estimate = bootstrap(column(1, np.nan, 3, np.inf)).estimate(0, 0)
+    estimate = bootstrap(column(1, np.nan, 3, np.inf, 1, 3, 1, 3)).estimate(0, 0)
     assert estimate.mean == 2
-    assert (estimate.defined, estimate.total) == (2, 4)
+    assert (estimate.defined, estimate.total) == (6, 8)
     assert 1 <= estimate.low < estimate.high <= 3
 
 
@@ -37,6 +37,15 @@ def test_nothing_defined_is_nan_not_zero() -> None:
     estimate = bootstrap(column(np.nan, np.nan)).estimate(0, 0)
     assert np.isnan([estimate.mean, estimate.low, estimate.high]).all()
     assert estimate.defined == 0
+
+
+@pytest.mark.parametrize("missing", [0, 40])
+def test_few_scores_have_a_mean_but_no_interval(missing: int) -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, *[np.nan] * missing]
+    assert bootstrap(column(*values)).estimate(0, 0).high > 3
+    few = bootstrap(column(*values[1:])).estimate(0, 0)
+    assert (few.mean, few.defined) == (3.5, FEWEST - 1)
+    assert np.isnan([few.low, few.high]).all()
 
 
 def test_methods_share_their_draws() -> None:

@@ -67,6 +67,23 @@ def test_overlapping_methods_are_all_named() -> None:
     assert 0.02 < table.first[0] < 0.98
 
 
+@pytest.mark.parametrize("images", [1, 4])
+def test_few_images_rank_without_a_leader(images: int) -> None:
+    table = rank_table(bootstrap(scores([0.9], [0.5], [0.1], images=images)), UP).over([0])
+    assert table.mean.tolist() == [1, 2, 3]
+    assert np.isnan(table.intervals).all()
+    assert np.isnan(table.first).all()
+    assert table.leaders([0, 1, 2]) == [0, 1, 2]
+
+
+def test_a_mean_of_few_images_among_many_cannot_win() -> None:
+    found = scores([0.9], [0.5], [0.1])
+    found[4:, 0] = np.nan
+    table = rank_table(bootstrap(found), UP).over([0])
+    assert table.mean.tolist() == [3, 1, 2]
+    assert table.leaders([0, 1, 2]) == [1]
+
+
 def test_equal_methods_share_the_first_place() -> None:
     same = scores([0.9], noise=0.3)
     table = rank_table(bootstrap(np.concatenate([same, same, same - 1], axis=1)), UP).over([0])
@@ -87,7 +104,9 @@ def test_comparison_uses_only_images_that_both_have() -> None:
     method, rival = np.full((10, 1, 1), 5.0), np.zeros((10, 1))
     method[:5], rival[5:] = np.nan, np.nan
     assert np.isnan(better(method, rival, UP, draws=weights(10))[0, 0])
-    rival[7] = 9.0  # the only image in common, and there the rival is better
+    rival[6:] = 9.0  # the only images in common, and there the rival is better
+    assert np.isnan(better(method, rival, UP, draws=weights(10))[0, 0])  # but they are four
+    rival[5] = 9.0
     assert better(method, rival, UP, draws=weights(10))[0, 0] == -1
 
 

@@ -32,6 +32,7 @@ def show(
     from rich.console import Console
 
     from vexbench.report.answer import headline
+    from vexbench.report.words import plural
     from vexbench.results.frame import load
     from vexbench.stats.summary import summarise
 
@@ -43,7 +44,7 @@ def show(
     console = Console(highlight=False, markup=False, emoji=False)
     console = console if console.is_terminal else Console(width=COLUMNS, highlight=False, markup=False, emoji=False)
     for summary in summaries:
-        console.print(f"\n{summary.group.title}, {summary.result.total} images", style="bold")
+        console.print(f"\n{summary.group.title}, {plural(summary.result.total, 'image')}", style="bold")
         console.print(headline(summary))
         for table in _tables(summary):
             console.print()

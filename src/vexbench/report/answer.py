@@ -8,7 +8,7 @@ import numpy as np
 
 from vexbench.report.palette import axis_question, axis_title
 from vexbench.report.words import listing, number, plural, share, span
-from vexbench.stats.bootstrap import DRAWS, LEVEL
+from vexbench.stats.bootstrap import DRAWS, FEWEST, LEVEL
 from vexbench.stats.ranking import Ranks
 from vexbench.stats.summary import Summary
 
@@ -41,13 +41,17 @@ def headline(summary: Summary) -> str:
     """Who leads overall, in one sentence; honest when nobody does."""
     ranks = summary.overall
     if ranks is None or not summary.candidates:
-        return "There is no ranking yet: no metric is known for every method."
+        return "There is no ranking yet: no metric has enough scores of every method."
     if len(summary.candidates) == 1:
         return f"There is nothing to compare {_names(summary, summary.candidates)} with yet."
+    if summary.too_few:
+        return f"No leader can be named from {plural(summary.result.total, 'image')}."
     same, others = _same(ranks, ranks.leaders(summary.candidates))
     if not others:
         return f"{_names(summary, same)} {'leads' if len(same) == 1 else 'lead together'} overall."
-    return f"No clear leader: {_together(summary, same)} and {_names(summary, others)} cannot be told apart."
+    if len(same) > 1 and summary.one_method(same):
+        return f"No clear leader: {_names(summary, same)} (equal) and {_names(summary, others)} cannot be told apart."
+    return f"No clear leader: {_names(summary, [*same, *others])} cannot be told apart."
 
 
 def support(summary: Summary) -> list[str]:
@@ -55,6 +59,10 @@ def support(summary: Summary) -> list[str]:
     ranks = summary.overall
     if ranks is None or len(summary.candidates) < 2:
         return []
+    if summary.too_few:
+        return [
+            f"So few images tell nothing of the methods: no interval and no comparison is given below {FEWEST} images."
+        ]
     same, _ = _same(ranks, ranks.leaders(summary.candidates))
     best = same[0]
     low, high = ranks.intervals[best]
@@ -67,15 +75,25 @@ def support(summary: Summary) -> list[str]:
         f"(95 % interval {span(low, high)}) over {axes}, and is first{', with its equals,' * (len(same) > 1)} in "
         f"{share(float(ranks.first[same].sum()))} of {DRAWS:,} resamples of the {images}."
     ]
-    if len(same) > 1:
-        told.append(f"{_names(summary, same)} get the same ranks here: on this network they are one method.")
+    if len(same) > 1 and summary.one_method(same):
+        told.append(f"{_names(summary, same)} get the same scores here: on this network they are one method.")
+    elif len(same) > 1:
+        told.append(f"{_names(summary, same)} rank the same here, though their scores differ.")
     ahead = [i for i in summary.controls if ranks.mean[i] <= ranks.mean[best]]
     if ahead:
+        rank = "ranks no worse, though it knows" if len(ahead) == 1 else "rank no worse, though they know"
         told.append(
-            f"Careful: {_names(summary, ahead)} ranks no worse, though it knows nothing of the network. "
+            f"Careful: {_names(summary, ahead)} {rank} nothing of the network. "
             "This study has not shown that any method explains it."
         )
     told += _against_random(summary)
+    sparse = [
+        metric.name
+        for metric, most in zip(summary.metrics, summary.result.defined.max(0))
+        if metric.family != "cost" and 0 < most < FEWEST
+    ]
+    if sparse:
+        told.append(f"Not in the ranking, for want of {FEWEST} images with a score: {listing(sparse)}.")
     if summary.result.total < FEW:
         told.append(f"With only {images}, intervals are rough.")
     return told
@@ -102,7 +120,8 @@ def _finding(summary: Summary, axis: str, ranks: Ranks) -> Finding:
     told = []
     for j in metrics[:3]:
         value, metric = summary.estimate(best, j), summary.metrics[j]
-        told.append(f"{metric.name} {metric.arrow} {number(value.mean)} ({span(value.low, value.high)})")
+        spread = f" ({span(value.low, value.high)})" if np.isfinite(value.low) else ""
+        told.append(f"{metric.name} {metric.arrow} {number(value.mean)}{spread}")
     evidence = f"{_names(summary, [best])}: {', '.join(told)}"
     if len(metrics) > 3:
         evidence += f" and {plural(len(metrics) - 3, 'more metric')}"
@@ -139,32 +158,35 @@ def _against_random(summary: Summary) -> list[str]:
     verdicts = summary.beats_random
     if verdicts is None:
         return []
-    asked = [j for axis in ("faithfulness", "localisation") for j in summary.axes.get(axis, [])]
-    failing = [i for i in summary.candidates if any(verdicts[i, j] <= 0 for j in asked)]
+    axes = [axis for axis in ("faithfulness", "localisation") if axis in summary.axes]
+    ranked = [j for axis in axes for j in summary.axes[axis]]
+    asked = [j for j in ranked if np.isfinite(verdicts[summary.candidates, j]).any()]
     if not asked:
         return []
+    where = f"every metric of {listing([axis_title(axis).lower() for axis in axes])}"
+    if len(asked) < sum(metric.family in axes for metric in summary.metrics):
+        where += " that can be compared"
+    beaten = verdicts > 0
+    failing = [i for i in summary.candidates if not beaten[i, asked].all()]
     if not failing:
-        return ["Every method beats the random map on every metric of faithfulness and localisation."]
+        return [f"Every method beats the random map on {where}."]
     if len(failing) > MOST:
-        never = [summary.metrics[j].name for j in asked if (verdicts[summary.candidates, j] <= 0).all()]
+        never = [summary.metrics[j].name for j in asked if not beaten[summary.candidates, j].any()]
         winners = [i for i in summary.candidates if i not in failing]
         who = f"Only {_names(summary, winners)}" if winners else "No method"
         none = f"; on {listing(never)}, none does" if never else ""
         beats = "beat" if len(winners) > 1 else "beats"
-        return [f"{who} {beats} a random map on every metric of faithfulness and localisation{none}."]
-    lost = {i: [summary.metrics[j].name for j in asked if verdicts[i, j] <= 0] for i in failing}
+        return [f"{who} {beats} a random map on {where}{none}."]
+    lost = {i: [summary.metrics[j].name for j in asked if not beaten[i, j]] for i in failing}
     told = [f"{summary.methods[i].name} ({listing(metrics, most=3)})" for i, metrics in lost.items()]
     return [f"Not shown to beat a random map: {listing(told, most=6)}."]
 
 
 def _same(ranks: Ranks, leaders: Sequence[int]) -> tuple[list[int], list[int]]:
     """The leaders that rank with the first in (nearly: rounding) every draw, and the rest."""
-    equal = [i for i in leaders if np.isclose(ranks.draws[:, i], ranks.draws[:, leaders[0]]).mean() > LEVEL]
+    best = ranks.draws[:, leaders[0]]
+    equal = [i for i in leaders if i == leaders[0] or np.isclose(ranks.draws[:, i], best).mean() > LEVEL]
     return equal, [i for i in leaders if i not in equal]
-
-
-def _together(summary: Summary, same: Sequence[int]) -> str:
-    return _names(summary, same) + (" (equal)" if len(same) > 1 else "")
 
 
 def _names(summary: Summary, which: Sequence[int], most: int = 5) -> str:

@@ -34,8 +34,10 @@ def ranking(summary: Summary) -> Chart:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[10, 1 + 1.5 * len(axes)])
         for row, i in enumerate(order):
             _dot(left, float(ranks.mean[i]), (bounds[i, 0], bounds[i, 1]), row, summary.methods[i], size=7.0)
-            left.text(count * 1.22 + 1, row, share(float(first[i])), va="center", ha="right", color=LIGHT["muted"])
-        left.text(count * 1.22 + 1, -0.95, "first in", va="center", ha="right", color=LIGHT["muted"])
+            if not summary.too_few:
+                left.text(count * 1.22 + 1, row, share(float(first[i])), va="center", ha="right", color=LIGHT["muted"])
+        if not summary.too_few:
+            left.text(count * 1.22 + 1, -0.95, "first in", va="center", ha="right", color=LIGHT["muted"])
         left.set_yticks(range(count), [_label(summary.methods[i]) for i in order])
         left.set_ylim(count - 0.4, -0.6)
         left.set_xlim(0.6, count * 1.22 + 1.1)
@@ -58,6 +60,7 @@ def ranking(summary: Summary) -> Chart:
         right.tick_params(axis="y", labelleft=False)
         _families(figure, summary.methods)
         right.spines[["left", "bottom"]].set_visible(False)
+    sure = "with its 95 % bootstrap interval, and how often the method is first when the images are drawn anew"
     lines = [
         f"{summary.methods[i].name} {number(float(ranks.mean[i]))} ({span(bounds[i, 0], bounds[i, 1])})" for i in order
     ]
@@ -65,7 +68,7 @@ def ranking(summary: Summary) -> Chart:
         "ranking",
         "Ranking",
         f"Left: the mean rank of each method over {len(axes)} {'axis' if len(axes) == 1 else 'axes of equal weight'}, "
-        "with its 95 % bootstrap interval, and how often the method is first when the images are drawn anew. "
+        f"{f'of so few images ({summary.result.total}) that it has no interval' if summary.too_few else sure}. "
         "Right: the rank on each axis, the stronger the shade the better. Hollow markers are "
         "controls, which know nothing of the network. Cost does not enter the rank.",
         f"Mean ranks, best first: {'; '.join(lines)}.",

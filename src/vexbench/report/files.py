@@ -26,7 +26,8 @@ def write_files(directory: Path) -> list[Path]:
     every = sections(study)
     written = _figure(directory / "figures", taxonomy([method for group in study.groups for method in group.methods]))
     for section in every:
-        below = slug(f"{section.group.dataset_name} {section.group.model_name}") if len(every) > 1 else ""
+        name = f"{section.group.dataset_name} {section.group.model_name}"
+        below = _numbered(section.number, name) if len(every) > 1 else ""
         for chart in (*section.charts.values(), *_heatmaps(section)):
             written += _figure(directory / "figures" / below, chart)
         for name, table in frames(section.summary).items():
@@ -37,8 +38,15 @@ def write_files(directory: Path) -> list[Path]:
 
 def _heatmaps(section: Section) -> list[Chart]:
     return [
-        panel_chart(section.group, panel, f"heatmaps-{slug(panel.title)}") for panel in section.panels if panel.methods
+        panel_chart(section.group, panel, f"heatmaps-{_numbered(number, panel.title)}")
+        for number, panel in enumerate(section.panels, 1)
+        if panel.methods
     ]
+
+
+def _numbered(number: int, name: str) -> str:
+    """A part of a file name that no other has: names may differ in signs only, or be longer than a disk allows."""
+    return f"{number}-{slug(name)[:40]}"
 
 
 def _figure(folder: Path, chart: Chart) -> list[Path]:

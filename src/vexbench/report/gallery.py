@@ -27,10 +27,10 @@ MOST_TILES, MOST_CLASSES, PER_CLASS, LARGEST = 420, 24, 2, 224
 """Bounds that keep the page below a few megabytes."""
 
 RULE = (
-    f"Each map is scaled by itself, and all by the same rule: the strongest colour is its {CEILING} th percentile, "
+    f"Each map is scaled by itself, and all by the same rule: the strongest colour is its {CEILING}th percentile, "
     "and what is weaker lets more of the grey photo through. Maps with a sign are centred at zero: orange speaks "
     "for the class, blue against it."
-).replace(" th ", "th ")
+)
 
 
 @final

@@ -16,6 +16,7 @@ from vexbench.report.svg import Chart, inline
 from vexbench.report.taxonomy import taxonomy
 from vexbench.results.frame import Group, Study, load
 from vexbench.results.store import write_bytes
+from vexbench.stats.bootstrap import FEWEST
 from vexbench.stats.summary import Summary, summarise
 
 
@@ -137,13 +138,14 @@ def _environment() -> jinja2.Environment:
         "svg": inline,
         "tiles": _tiles,
         "bar": _bar,
-        "facts": _shown_facts,
+        "facts": tables.facts,
         "undefined_scores": tables.undefined,
         "beats": tables.beats,
         "spans": tables.spans,
         "quality": tables.quality,
         "axis_title": palette.axis_title,
         "gallery_rule": gallery.RULE,
+        "fewest": FEWEST,
         "source": lambda name: Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")),
     }
     return environment
@@ -185,7 +187,3 @@ def _paper(text: str) -> Markup:
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     return {**first, **second}
-
-
-def _shown_facts(record: Mapping[str, Any], *without: str) -> list[tuple[str, str]]:
-    return tables.facts({name: value for name, value in record.items() if name not in without})

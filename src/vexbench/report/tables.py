@@ -65,7 +65,7 @@ def _cell(summary: Summary, i: int, j: int, mark: Mark) -> Cell:
         reason = "failed" if (summary.methods[i].name, summary.metrics[j].name) in failed else reason
         return Cell(None, "–", reason, "", "")
     defined = "" if estimate.defined == estimate.total else f"{estimate.defined} of {estimate.total}"
-    spread = span(estimate.low, estimate.high) if estimate.low < estimate.high else ""
+    spread = "" if estimate.low == estimate.high else span(estimate.low, estimate.high)
     return Cell(estimate.mean, number(estimate.mean), spread, defined, mark)
 
 
@@ -80,7 +80,7 @@ def _near(summary: Summary, j: int) -> list[Mark]:
 def beats(summary: Summary) -> tuple[tuple[MethodRecord, tuple[str, ...]], ...]:
     """Which methods beat the random map on which metric of quality: better, worse, unclear, or none."""
     verdicts = summary.beats_random
-    if verdicts is None:
+    if verdicts is None or np.isnan(verdicts).all():
         return ()
     words = {1.0: "better", -1.0: "worse", 0.0: "unclear"}
     return tuple(
@@ -127,7 +127,7 @@ def ranking_frame(summary: Summary) -> pl.DataFrame:
             "first": first[order],
             **{axis_title(axis).lower(): of_axis.mean[order] for axis, of_axis in summary.by_axis.items()},
         }
-    )
+    ).with_columns(pl.col("low", "high", "first").fill_nan(None))
 
 
 def scores_frame(summary: Summary) -> pl.DataFrame:
@@ -166,20 +166,26 @@ def undefined(group: Group) -> list[tuple[str, int, int]]:
     return counts
 
 
-def facts(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """A nested record as name and text, in its order.
+def facts(record: Mapping[str, Any], *without: str, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested record as name and text, in its order, without the entries of some names.
 
-    >>> facts({"versions": {"torch": "2.14"}, "seed": 0, "mean": [0.5, 0.5]})
+    >>> facts({"versions": {"torch": "2.14"}, "seed": 0, "mean": [0.5, 0.5], "data": {"counts": {"cat": 3}}}, "counts")
     [('versions · torch', '2.14'), ('seed', '0'), ('mean', '0.5, 0.5')]
     """
     told = list[tuple[str, str]]()
     for name, value in record.items():
+        if name in without:
+            continue
         label = f"{prefix}{str(name).replace('_', ' ')}"
         if isinstance(value, Mapping):
-            told += facts(value, f"{label} · ")
+            told += facts(value, *without, prefix=f"{label} · ")
         elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
             for place, item in enumerate(value, 1):
-                inner = facts(item, f"{label} {place} · ") if isinstance(item, Mapping) else [(label, str(item))]
+                inner = (
+                    facts(item, *without, prefix=f"{label} {place} · ")
+                    if isinstance(item, Mapping)
+                    else [(label, str(item))]
+                )
                 told += inner
         elif isinstance(value, list | tuple):
             told.append((label, ", ".join(map(str, value))))

@@ -30,19 +30,23 @@ def _three(value: float) -> str:
 def span(low: float, high: float) -> str:
     """An interval, for people.
 
-    >>> span(0.0, 1.0), span(5.0, 7.125)
-    ('0–1', '5.00–7.12')
+    >>> span(0.0, 1.0), span(5.0, 7.125), span(math.nan, math.nan)
+    ('0–1', '5.00–7.12', '–')
     """
+    if math.isnan(low):
+        return "–"
     write = number if low == round(low, 0) and high == round(high, 0) else _three
     return f"{write(low)}–{write(high)}"
 
 
 def share(value: float) -> str:
-    """A share as whole percent; never 0 or 100 % unless it is.
+    """A share as whole percent; never 0 or 100 % unless it is; a dash for nothing.
 
-    >>> share(0.004), share(1.0), share(0.996)
-    ('< 1 %', '100 %', '> 99 %')
+    >>> share(0.004), share(1.0), share(0.996), share(math.nan)
+    ('< 1 %', '100 %', '> 99 %', '–')
     """
+    if math.isnan(value):
+        return "–"
     if 0 < value < 0.01:
         return "< 1 %"
     if 0.99 < value < 1:

@@ -136,7 +136,6 @@ class Study:
 
     directory: Path
     title: str
-    digest: str
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
     groups: tuple[Group, ...]
@@ -174,7 +173,6 @@ def load(directory: Path) -> Study:
     return Study(
         directory,
         str(study.get("title") or ""),
-        str(study.get("digest") or ""),
         config,
         study.get("provenance") or {},
         tuple(

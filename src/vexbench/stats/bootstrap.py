@@ -11,12 +11,14 @@ from jaxtyping import Float, Int
 
 DRAWS = 2000
 LEVEL = 0.95
+FEWEST = 5
+"""Fewer scores than this have no interval: four images favour the same method by chance once in eight times."""
 
 
 @final
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval; `defined` of `total` images had a score."""
+    """A mean with its interval; `defined` of `total` images had a score, and below `FEWEST` the interval is NaN."""
 
     mean: float
     low: float
@@ -37,8 +39,8 @@ class Bootstrap:
 
     def estimate(self, method: int, metric: int) -> Estimate:
         """The mean of a method on a metric, with its interval."""
-        low, high = interval(self.draws[:, method, metric])
         defined = int(self.defined[method, metric])
+        low, high = interval(self.draws[:, method, metric]) if defined >= FEWEST else (float("nan"), float("nan"))
         return Estimate(float(self.mean[method, metric]), low, high, defined, self.total)
 
 

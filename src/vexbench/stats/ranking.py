@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vexbench.stats.bootstrap import Bootstrap, interval
+from vexbench.stats.bootstrap import FEWEST, Bootstrap, interval
 
 TIE = 1e-4
 """Means that differ by less than this share are equal: CAM and Grad-CAM differ by rounding only on some networks."""
@@ -16,7 +16,7 @@ TIE = 1e-4
 @final
 @dataclass(frozen=True)
 class Ranks:
-    """Mean ranks of each method over some metrics; 1 is the best. `first`: how often it is first in the draws."""
+    """Mean ranks of each method over some metrics; 1 is the best. Fewer than `FEWEST` images have NaN for draws."""
 
     mean: Float[np.ndarray, " methods"]
     draws: Float[np.ndarray, "draws methods"]
@@ -24,8 +24,8 @@ class Ranks:
     @property
     def first(self) -> Float[np.ndarray, " methods"]:
         """The share of draws in which a method is first; a shared first place counts in parts."""
-        best = np.isclose(self.draws, self.draws.min(1, keepdims=True))
-        return (best / best.sum(1, keepdims=True)).mean(0)
+        best = np.isclose(self.draws, self.draws.min(1, keepdims=True), equal_nan=True)
+        return np.where(np.isnan(self.draws), np.nan, best / best.sum(1, keepdims=True)).mean(0)
 
     @property
     def intervals(self) -> Float[np.ndarray, "methods 2"]:
@@ -43,7 +43,7 @@ class Ranks:
         A method is told apart when the 95 % interval of its rank minus the best one's, draw by draw, is above 0.
         """
         ranked = [i for i in self.order if i in among]
-        return [i for i in ranked if interval(self.draws[:, i] - self.draws[:, ranked[0]])[0] <= 0]
+        return [i for i in ranked if not interval(self.draws[:, i] - self.draws[:, ranked[0]])[0] > 0]
 
 
 def rank(
@@ -84,8 +84,15 @@ class RankTable:
 
 
 def rank_table(result: Bootstrap, higher: Bool[np.ndarray, " metrics"]) -> RankTable:
-    """Rank the methods on each metric, once for the means and once for each draw of the images."""
-    return RankTable(rank(result.mean, higher), rank(result.draws, higher))
+    """Rank the methods on each metric, once for the means and once for each draw of the images.
+
+    A mean of fewer than `FEWEST` images takes the last place; where there are no more, the draws say nothing.
+    """
+    if result.total < FEWEST:
+        return RankTable(rank(result.mean, higher), np.full_like(result.draws, np.nan))
+    enough = result.defined >= FEWEST
+    mean, draws = np.where(enough, result.mean, np.nan), np.where(enough, result.draws, np.nan)
+    return RankTable(rank(mean, higher), rank(draws, higher))
 
 
 def better(
@@ -95,7 +102,7 @@ def better(
     *,
     draws: Float[np.ndarray, "draws images"],
 ) -> Float[np.ndarray, "methods metrics"]:
-    """Compare with a rival image by image: 1 better, -1 worse, 0 not told apart, NaN no image in common.
+    """Compare with a rival image by image: 1 better, -1 worse, 0 not told apart, NaN too few images in common.
 
     Better: the 95 % interval of the mean difference, in the metric's direction, is above 0.
     """
@@ -107,4 +114,4 @@ def better(
     means = np.divide(draws @ flat, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
     bounds = np.array([interval(column) for column in means.T]).reshape(methods, metrics, 2)
     verdict = (bounds[..., 0] > 0).astype(float) - (bounds[..., 1] < 0)
-    return np.where(np.isnan(bounds[..., 0]), np.nan, verdict)
+    return np.where(np.isfinite(gain).sum(0) < FEWEST, np.nan, verdict)

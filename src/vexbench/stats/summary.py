@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from vexbench.results.frame import Group
 from vexbench.results.record import AXES, MethodRecord, MetricRecord
-from vexbench.stats.bootstrap import Bootstrap, Estimate, bootstrap, weights
-from vexbench.stats.ranking import Ranks, RankTable, better, rank_table
+from vexbench.stats.bootstrap import FEWEST, Bootstrap, Estimate, bootstrap, weights
+from vexbench.stats.ranking import TIE, Ranks, RankTable, better, rank_table
 from vexbench.stats.tradeoff import front
 
 COSTS = ("passes", "seconds_ratio")
@@ -28,7 +28,7 @@ class Summary:
     scores: Float[np.ndarray, "images methods metrics"]
     result: Bootstrap
     ranked: tuple[int, ...]
-    """The metrics that rank: a metric counts once every method has it."""
+    """The metrics that rank: a metric counts once every method has it, on `FEWEST` images or on all of fewer."""
 
     @property
     def higher(self) -> Bool[np.ndarray, " metrics"]:
@@ -45,6 +45,11 @@ class Summary:
     def _families(self) -> list[str]:
         known = [metric.family for metric in self.metrics]
         return [*AXES, *dict.fromkeys(family for family in known if family not in AXES)]
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the images are too few to tell any methods apart."""
+        return self.result.total < FEWEST
 
     @property
     def controls(self) -> list[int]:
@@ -82,27 +87,35 @@ class Summary:
         return weights(self.result.total)
 
     def told_apart(self, method: int, metric: int) -> Float[np.ndarray, " methods"]:
-        """Each method against this one on a metric: 1 better, -1 worse, 0 not told apart."""
+        """Each method against this one on a metric: 1 better, -1 worse, 0 not told apart, NaN too few images."""
         one = self.scores[:, :, [metric]]
         return better(one, one[:, method], self.higher[[metric]], draws=self.draws)[:, 0]
 
     @cached_property
     def beats_random(self) -> Float[np.ndarray, "methods metrics"] | None:
-        """Against the random control: 1 better, -1 worse, 0 not told apart; None where it was not run."""
+        """Against the random control: 1 better, -1 worse, 0 not told apart, NaN too few images; None if not run."""
         places = [i for i, method in enumerate(self.methods) if method.id == "random"]
         if not places:
             return None
         return better(self.scores, self.scores[:, places[0]], self.higher, draws=self.draws)
+
+    def one_method(self, which: Sequence[int]) -> bool:
+        """Whether these methods have equal scores, but for rounding, on every image and every metric of quality."""
+        quality = [j for j, metric in enumerate(self.metrics) if metric.family != "cost"]
+        scores = self.scores[:, :, quality]
+        size = np.abs(np.nan_to_num(scores)).max((0, 1), initial=0)
+        first = scores[:, which[0]]
+        return all(np.isclose(scores[:, i], first, TIE, TIE * size, equal_nan=True).all() for i in which[1:])
 
     def estimate(self, method: int, metric: int) -> Estimate:
         """The mean of a method on a metric."""
         return self.result.estimate(method, metric)
 
     def best(self, metric: int) -> list[int]:
-        """The methods with the best mean on a metric, ties included; controls, being free, are no bargain."""
+        """The methods with the best mean, ties included, of enough images; controls, being free, are no bargain."""
         ranks = self.ranks.mean[:, metric]
         among = self.candidates if self.metrics[metric].family == "cost" else range(len(self.methods))
-        known = [i for i in among if metric in self.ranked and self.result.defined[i, metric]]
+        known = [i for i in among if metric in self.ranked and self.result.defined[i, metric] >= FEWEST]
         return [i for i in known if ranks[i] == min(ranks[known])]
 
     @property
@@ -112,8 +125,8 @@ class Summary:
         return next((ids.index(name) for name in COSTS if name in ids), None)
 
     def front(self, among: Sequence[int]) -> list[int]:
-        """Of these methods, those that no other beats on both cost and overall rank, by cost."""
-        if self.overall is None or self.cost_metric is None:
+        """Of these methods, those that no other beats on both cost and overall rank, by cost; none if `too_few`."""
+        if self.overall is None or self.cost_metric is None or self.too_few:
             return []
         costs = self.result.mean[:, self.cost_metric]
         on = front(costs[list(among)], self.overall.mean[list(among)])
@@ -131,7 +144,8 @@ def summarise(group: Group) -> Summary:
     scores = group.scores[:, present][:, :, used]
     waiting = group.waiting[present][:, used]
     result = bootstrap(scores)
-    ranked = tuple(j for j in range(len(used)) if not waiting[:, j].any() and result.defined[:, j].any())
+    enough = result.defined.max(0, initial=0) >= max(1, min(FEWEST, result.total))
+    ranked = tuple(j for j in range(len(used)) if not waiting[:, j].any() and enough[j])
     return Summary(
         group,
         tuple(group.methods[i] for i in present),
