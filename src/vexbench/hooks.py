@@ -1,10 +1,11 @@
 """The only file that touches a network's hooks; each is removed on every way out."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, final
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vexbench.errors import VexbenchError
 
@@ -76,3 +77,32 @@ def observing(module: nn.Module) -> Iterator[list[tuple[str, nn.Module, Tensor]]
     finally:
         for handle in handles:
             handle.remove()
+
+
+Rule = Callable[..., Any]
+"""What stands in for an operation of the network: called with that operation's function, then its arguments."""
+
+
+@final
+class _Overriding(TorchFunctionMode):
+    """Hands operations with a rule to it; module, function or method of a tensor, each is one call here."""
+
+    def __init__(self, rules: Mapping[str, Rule], otherwise: Rule | None) -> None:
+        super().__init__()
+        self.rules, self.otherwise = rules, otherwise
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__
+        rule = self.rules.get(name) or (self.rules.get(name.removesuffix("_")) if name[-1:] == "_" else None)
+        rule = rule or self.otherwise
+        return func(*args, **(kwargs or {})) if rule is None else rule(func, *args, **(kwargs or {}))
+
+
+def overriding(rules: Mapping[str, Rule], otherwise: Rule | None = None) -> AbstractContextManager[object]:
+    """Let rules stand in for operations by their names (``relu``, ``conv2d``), however a network calls them.
+
+    ``torch.relu``, ``functional.relu``, ``Tensor.relu``, ``nn.ReLU`` and their in-place forms all go to the rule
+    ``relu``. `otherwise` is asked about operations without a rule. The network's modules are not touched, so
+    that there is nothing to restore; compiled and scripted networks are not seen into.
+    """
+    return _Overriding(rules, otherwise)

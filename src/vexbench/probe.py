@@ -1,7 +1,7 @@
 """One batch seen by one classifier: the only way to ask a network anything."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -171,12 +171,17 @@ class Probe:
         """The target's score where each mask shows the image and hides the rest behind the baseline: (N, K)."""
         return self.scores((baseline + mask[:, None] * (self.images - baseline) for mask in masks), output)
 
-    def input_gradients(self, variants: Iterable[Images]) -> Iterator[Images]:
-        """The gradient of the target's logit with respect to each variant, one (N, 3, H, W) after the other."""
+    def input_gradients(
+        self, variants: Iterable[Images], within: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> Iterator[Images]:
+        """The gradient of the target's logit with respect to each variant, one (N, 3, H, W) after the other.
+
+        `within` gives a context for each pass, such as rules for another backward pass.
+        """
         pending: list[Tensor] = []
         count = len(self.images)
         for images, targets in self._batches(variants):
-            with differentiating():
+            with differentiating(), within():
                 leaf = images.detach().clone().requires_grad_()
                 (gradients,) = gradients_of(self._forward(leaf), targets, [leaf])
             if gradients is None:

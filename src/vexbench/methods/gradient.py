@@ -1,7 +1,10 @@
 """Gradient-based methods that read the gradient at the input."""
 
+from torch import Tensor
+
 from vexbench.probe import Probe
 from vexbench.registry import method
+from vexbench.rules import gating
 from vexbench.types import Maps
 
 
@@ -13,3 +16,19 @@ def saliency(probe: Probe) -> Maps:
     """
     (gradients,) = probe.input_gradients([probe.images])
     return gradients.abs().amax(1)
+
+
+@method(family="gradient", title="Guided backprop", paper="Springenberg et al. 2014, arXiv:1412.6806", signed=True,
+        needs=("ReLUs",))
+def guided_backprop(probe: Probe) -> Maps:
+    """Gradient with what is negative stopped at every ReLU.
+
+    R = max(R', 0) ⊙ [a > 0] at each ReLU a (Springenberg et al. 2014, section 3.4); M = sum_c R_c at the input.
+    """
+    (signals,) = probe.input_gradients([probe.images], lambda: gating(guided, "guided_backprop"))
+    return signals.sum(1)
+
+
+def guided(signal: Tensor, passed: Tensor) -> Tensor:
+    """What is positive, where the ReLU passed its input on."""
+    return signal.relu() * passed
