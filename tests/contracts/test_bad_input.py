@@ -80,6 +80,7 @@ def test_unknown_method_in_a_list(refuses):
 
 def test_unknown_parameter(refuses):
     refuses("unknown parameter of occlusion 'strides'", "did you mean stride", method="occlusion", strides=4)
+    refuses("unknown parameter of cam 'steps'; there are none, leave it out", method="cam", steps=4)
 
 
 @pytest.mark.parametrize("value", [2.5, float("nan"), float("inf"), "five", True, None])

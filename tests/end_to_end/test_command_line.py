@@ -99,6 +99,17 @@ def test_killed_run_goes_on_to_the_same_bits(study, tmp_path):
     assert frame(tmp_path / "killed").equals(frame(study))
 
 
+def test_the_study_file_says_where_it_goes(vexbench, monkeypatch, tmp_path):
+    small = 'methods = ["random"]\nmetrics = ["sparseness"]\n[[datasets]]\nname = "scenes"\nper_class = 1\nsize = 32\n'
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "study.toml").write_text(f'out = "mine"\n{small}')
+    monkeypatch.chdir(tmp_path)
+    code, out, err = vexbench("run", "studies/study.toml", "--no-report")
+    assert (code, out.strip()) == (0, str(Path("studies", "mine"))), err
+    assert (tmp_path / "studies/mine/study.json").exists()
+    assert vexbench("run", "studies/study.toml", "--no-report", "--out", "other")[1].strip() == "other"
+
+
 @pytest.mark.parametrize("kind", ["methods", "metrics", "datasets", "models"])
 def test_list(vexbench, kind):
     code, out, _ = vexbench("list", kind, "--json")
@@ -138,6 +149,8 @@ def test_photographs_in_their_folders(vexbench):
         (["run", "--data", "folder", "--root", "nowhere"], "nowhere"),
         (["run", "--root", "somewhere"], "name it with --data"),
         (["run", "--model", "nowhere"], "nowhere: no such file"),
+        (["run", "--model", "./demo"], "demo: no such file"),
+        (["run", "--data", "scenes", "--methods", "random, grad_can"], "unknown method 'grad_can'"),
         (["explain", "nowhere.jpg"], "nowhere.jpg"),
         (["explain", "nowhere.jpg", "--methods", "cma"], "did you mean cam"),
         (["explain", "nowhere.jpg", "--out", "panel.gif"], ".png, .svg or .pdf"),
