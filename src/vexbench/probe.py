@@ -236,6 +236,22 @@ def read(logits: Logits, output: Output) -> Float[Tensor, "N classes"]:
     return logits.softmax(1) if output == "probability" else logits.log_softmax(1)
 
 
+def usable_device(name: str) -> torch.device:
+    """A device by its name: cpu, cuda, mps, …
+
+    Raises
+    ------
+    VexbenchError
+        There is no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise VexbenchError(f"device '{name}' cannot be used here: {str(error).partition(chr(10))[0]}") from error
+    return device
+
+
 def checked_images(images: object) -> Images:
     """Images as float32 (N, 3, H, W), or an error that says what to change."""
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:

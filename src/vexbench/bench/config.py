@@ -34,8 +34,9 @@ Picks = tuple[Annotated[Pick, BeforeValidator(_named)], ...]
 class StudyConfig(BaseModel):
     """A study: every dataset × model × method × metric.
 
-    An empty list of methods or metrics means all there are. A model is ``demo``, the embedded network; a checkpoint's
-    path (``./demo`` for a folder of that name); or, from Python, a `Classifier`. `target` says which class is explained: the predicted one, or the label.
+    An empty list of methods or metrics means all there are. A model is ``demo``, the embedded network; the path of a
+    checkpoint (``./demo`` for a folder of that name); or, from Python, a `Classifier`. `target` says which class is
+    explained: the predicted one, or the label.
 
     >>> StudyConfig(methods=["grad_cam", {"name": "occlusion", "patch": 9}]).methods[1].params
     {'patch': 9}
