@@ -121,6 +121,20 @@ def test_list(vexbench, kind):
     assert vexbench("list", kind)[0] == 0
 
 
+def test_listings_are_json_of_one_form(vexbench):
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    listed = {
+        kind: json.loads(vexbench("list", kind, "--json")[1], parse_constant=refuse)
+        for kind in ("methods", "metrics", "datasets", "models")
+    }
+    keys = [list(row) for kind in ("methods", "metrics", "datasets") for row in listed[kind]]
+    assert all(own == keys[0] for own in keys)
+    ranges = {row["id"]: row["range"] for row in listed["metrics"]}
+    assert (ranges["passes"], ranges["mprt"]) == ([0.0, None], [-1.0, 1.0])
+
+
 def test_explain_writes_a_panel(vexbench, tmp_path):
     scenes = vb.datasets()["scenes"].function(per_class=1, size=96)
     (tmp_path / "sea").mkdir()
