@@ -17,7 +17,7 @@ from vexbench.types import Maps, Scores
 CHUNK = 32
 """Images explained together; bounds the memory, since a method may hold several copies of them.
 
-Nothing hangs on it but memory, and it is no kin of the parts that a study is stored in (bench.plan.CHUNK).
+Maps do not depend on it, so it need not be the size of the parts that a study is stored in (bench.plan.CHUNK).
 """
 
 
