@@ -45,6 +45,7 @@ def run(
 
       vexbench run --data intel --root intel --per-class 16 --model runs/plain --methods grad_cam,occlusion,random
     """
+    from collections import Counter
     from importlib.resources import as_file, files
 
     from rich.console import Console
@@ -104,7 +105,11 @@ def run(
             result = vb.run(config, progress=progress)
             seal(config)
     for reason, cells in result.failures().items():
-        console.print(f"not computed: {', '.join(cells)}\n  {reason}", highlight=False, markup=False)
+        metrics = Counter(metric for cell in cells if (metric := cell.partition(" ")[2]))
+        told = [cell for cell in cells if " " not in cell] + [
+            f"{metric} ({count} method{'s' * (count > 1)})" for metric, count in metrics.items()
+        ]
+        console.print(f"not computed: {', '.join(told)}\n  {reason}", highlight=False, markup=False)
     if report:
         typer.echo(result.report())
     else:
