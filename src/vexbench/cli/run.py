@@ -105,9 +105,9 @@ def run(
             result = vb.run(config, progress=progress)
             seal(config)
     for reason, cells in result.failures().items():
-        metrics = Counter(metric for cell in cells if (metric := cell.partition(" ")[2]))
+        by_metric = Counter(metric for cell in cells if (metric := cell.partition(" ")[2]))
         told = [cell for cell in cells if " " not in cell] + [
-            f"{metric} ({count} method{'s' * (count > 1)})" for metric, count in metrics.items()
+            f"{metric} ({count} method{'s' * (count > 1)})" for metric, count in by_metric.items()
         ]
         console.print(f"not computed: {', '.join(told)}\n  {reason}", highlight=False, markup=False)
     if report:
