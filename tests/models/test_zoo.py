@@ -120,6 +120,14 @@ def test_pretrained_networks_are_loaded_as_the_same_network(name, size, tmp_path
         torch.testing.assert_close(whole, own(normal), rtol=1e-4, atol=1e-4)
 
 
+def test_a_head_without_bias_stays_without(monkeypatch):
+    from torchvision.models import _api, get_model
+
+    weights = get_model("maxvit_t", weights=None).state_dict()
+    monkeypatch.setattr(_api.WeightsEnum, "get_state_dict", lambda *_, **__: weights)
+    assert build("maxvit_t", 3, pretrained=True).state_dict().keys() == build("maxvit_t", 3).state_dict().keys()
+
+
 def test_pretrained_weights_keep_their_normalisation():
     assert normalisation("plain_cnn", pretrained=False) is None
     assert normalisation("inception_v3", pretrained=True) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -117,7 +117,7 @@ def _new_head(module: nn.Module, num_classes: int) -> nn.Module:
         (name, part) for name, part in reversed(list(module.named_modules())) if isinstance(part, nn.Linear | nn.Conv2d)
     )
     if isinstance(last, nn.Linear):
-        head: nn.Module = nn.Linear(last.in_features, num_classes)
+        head: nn.Module = nn.Linear(last.in_features, num_classes, bias=last.bias is not None)
     else:
         head = nn.Conv2d(last.in_channels, num_classes, kernel_size=1)
     module.set_submodule(name, head)
