@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import vexbench as vb
-from vexbench.registry import Choice
+from vexbench.registry import Choice, MethodEntry, MetricEntry
 
 
 def fresh(code: str) -> str:
@@ -54,6 +54,10 @@ def test_registry_entries_are_complete():
         assert entry.family
         assert entry.paper
         assert entry.summary.endswith(".")
+        assert isinstance(entry.needs, tuple)
+        assert isinstance(entry.parameters, dict)
+        assert isinstance(entry.signed, bool) == isinstance(entry, MethodEntry)
+        assert (entry.direction is not None) == (entry.range is not None) == isinstance(entry, MetricEntry)
     for metric in vb.metrics().values():
         assert metric.direction in ("higher", "lower")
         assert metric.range[0] < metric.range[1]
@@ -73,6 +77,11 @@ def test_choice_is_a_value():
 def test_choice_refuses_another_type(value, words):
     with pytest.raises(vb.VexbenchError, match=words):
         vb.methods()["occlusion"].bind(patch=value)
+
+
+def test_a_path_is_a_name(tmp_path):
+    entry = vb.datasets()["folder"]
+    assert entry.bind(root=tmp_path) == entry.bind(root=str(tmp_path))
 
 
 def test_second_registration_elsewhere_is_refused():

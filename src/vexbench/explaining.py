@@ -3,18 +3,22 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vexbench.errors import VexbenchError
 from vexbench.models.base import Classifier
-from vexbench.probe import Explain, Probe, checked_images
+from vexbench.probe import Explain, Probe, as_tensor, checked_images
 from vexbench.registry import METHODS, METRICS, Choice
 from vexbench.types import Maps, Scores
 
 CHUNK = 32
-"""Images explained together; bounds the memory, since a method may hold several copies of them."""
+"""Images explained together; bounds the memory, since a method may hold several copies of them.
+
+Maps do not depend on it, so it need not be the size of the parts that a study is stored in (bench.plan.CHUNK).
+"""
 
 
 def maps_of(probe: Probe, choice: Choice) -> Maps:
@@ -62,7 +66,7 @@ def explain(
     classifier: Classifier,
     images: Tensor,
     targets: Tensor | Sequence[int] | None,
-    method: str,
+    method: str | Choice,
     *,
     seed: int = 0,
     batch_size: int = 64,
@@ -86,7 +90,7 @@ def explain(
     classifier: Classifier,
     images: Tensor,
     targets: Tensor | Sequence[int] | None,
-    method: str | Sequence[str | Choice],
+    method: str | Choice | Sequence[str | Choice],
     *,
     seed: int = 0,
     batch_size: int = 64,
@@ -103,7 +107,7 @@ def explain(
     targets
         (N,) class indices; None explains the predicted classes.
     method
-        A method's id, or a list of ids or choices.
+        A method's id or choice, or a list of them; what is in it twice is computed once.
     seed
         For methods that draw noise; the noise of an image depends on the seed and the image only.
     batch_size
@@ -123,16 +127,14 @@ def explain(
     NotApplicable
         The method is not defined for this network.
     """
-    if isinstance(method, str):
-        choices = [METHODS[method].bind(**params)]
+    if isinstance(method, str | Choice):
+        choices = [_bound(method, **params)]
     elif params:
         raise VexbenchError(
             "parameters go to one method; for several give choices, e.g. Choice.of('occlusion', patch=9)."
         )
     else:
-        choices = [
-            METHODS[name].bind() if isinstance(name, str) else METHODS[name.name].bind(**name.params) for name in method
-        ]
+        choices = list(dict.fromkeys(map(_bound, method)))
     parts: list[list[Maps]] = [[] for _ in choices]
     for probe, _ in _probes(classifier, images, targets, seed, batch_size):
         for choice, rows in zip(choices, parts, strict=True):
@@ -140,9 +142,15 @@ def explain(
     maps = [torch.cat(rows) if rows else images.new_zeros((0, *images.shape[2:])) for rows in parts]
     return (
         maps[0]
-        if isinstance(method, str)
+        if isinstance(method, str | Choice)
         else {_key(choice, choices): m for choice, m in zip(choices, maps, strict=True)}
     )
+
+
+def _bound(method: str | Choice, **params: Any) -> Choice:
+    if isinstance(method, str):
+        return METHODS[method].bind(**params)
+    return METHODS[method.name].bind(**{**method.params, **params})
 
 
 def _key(choice: Choice, choices: Sequence[Choice]) -> str:
@@ -154,10 +162,10 @@ def evaluate(
     classifier: Classifier,
     images: Tensor,
     targets: Tensor | Sequence[int] | None,
-    maps: Maps,
+    maps: Tensor | np.ndarray,
     metric: str,
     *,
-    regions: Tensor | None = None,
+    regions: Tensor | np.ndarray | None = None,
     explain: str | Choice | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -188,19 +196,21 @@ def evaluate(
     choice = METRICS[metric].bind(**params)
     images = checked_images(images)
     expected = (len(images), *images.shape[2:])
-    if tuple(maps.shape) != expected or not bool(torch.isfinite(maps).all()):
-        raise VexbenchError(
-            f"maps must be {expected} and finite; got {tuple(maps.shape)}, NaN or infinite values included."
-        )
-    if regions is not None and (tuple(regions.shape) != expected or regions.dtype != torch.bool):
-        raise VexbenchError(f"regions must be bool {expected}; got {regions.dtype} {tuple(regions.shape)}.")
+    given = as_tensor("maps", maps)
+    if tuple(given.shape) != expected:
+        raise VexbenchError(f"maps must be {expected}, one per image at its size; got {tuple(given.shape)}.")
+    if not bool(torch.isfinite(given).all()):
+        raise VexbenchError("maps must be finite; these hold NaN or infinite values.")
+    where = None if regions is None else as_tensor("regions", regions)
+    if where is not None and (tuple(where.shape) != expected or where.dtype != torch.bool):
+        raise VexbenchError(f"regions must be bool {expected}; got {where.dtype} {tuple(where.shape)}.")
     again = None if explain is None else reexplain(explain)
     rows = [
         scores_of(
             choice,
-            maps[window].to(probe.images.device).float(),
+            given[window].to(probe.images.device).float(),
             probe,
-            regions=None if regions is None else regions[window].to(probe.images.device),
+            regions=None if where is None else where[window].to(probe.images.device),
             explain=again,
         )
         for probe, window in _probes(classifier, images, targets, seed, batch_size)
@@ -210,8 +220,7 @@ def evaluate(
 
 def reexplain(method: str | Choice) -> Explain:
     """A function from a probe to maps at image size, by a method's id or choice."""
-    name, params = (method, {}) if isinstance(method, str) else (method.name, method.params)
-    choice = METHODS[name].bind(**params)
+    choice = _bound(method)
     return lambda probe: maps_of(probe, choice)
 
 
@@ -219,7 +228,7 @@ def _probes(
     classifier: Classifier, images: Tensor, targets: Tensor | Sequence[int] | None, seed: int, batch_size: int
 ) -> Iterator[tuple[Probe, slice]]:
     images = checked_images(images)
-    wanted = None if targets is None else torch.as_tensor(targets)
+    wanted = None if targets is None else as_tensor("targets", targets)
     if wanted is not None and wanted.shape != (len(images),):
         came = f"{len(wanted)} targets" if wanted.ndim == 1 else f"targets of shape {tuple(wanted.shape)}"
         raise VexbenchError(f"there are {len(images)} images but {came}; give one class index per image.")

@@ -1,8 +1,10 @@
 """Images from files: any common format to 8-bit RGB, or an error that names the file."""
 
 import struct
+import threading
 import warnings
 import zlib
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +38,7 @@ def decode(path: Path, size: int | None = None) -> RGB:
     if path.stat().st_size == 0:
         raise VexbenchError(f"image {path}: the file is empty (0 bytes); remove or replace it.")
     try:
-        # metadata that Pillow grumbles about does not hurt the pixels
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        with _quiet(), Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             rgb = _rgb(ImageOps.exif_transpose(image))
@@ -50,6 +51,16 @@ def decode(path: Path, size: int | None = None) -> RGB:
     if size is not None and rgb.size != (size, size):
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
     return np.array(rgb)
+
+
+def _quiet() -> AbstractContextManager[object]:
+    """Metadata that Pillow grumbles about does not hurt the pixels.
+
+    Filters belong to all threads, and two that put them back would leave them off: a pool of threads is quietened
+    by who starts it.
+    """
+    alone = threading.current_thread() is threading.main_thread()
+    return warnings.catch_warnings(action="ignore") if alone else nullcontext()
 
 
 def _rgb(image: Image.Image) -> Image.Image:

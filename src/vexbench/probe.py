@@ -90,7 +90,7 @@ class Probe:
             if targets is None:
                 self.targets: Targets = self.logits.argmax(1)
             else:
-                self.targets = self._checked_targets(torch.as_tensor(targets))
+                self.targets = self._checked_targets(as_tensor("targets", targets))
 
     def _checked_targets(self, targets: Tensor) -> Targets:
         wanted, classes = len(self.images), self.classifier.classes(self.images)
@@ -239,6 +239,33 @@ def read(logits: Logits, output: Output) -> Float[Tensor, "N classes"]:
     if output == "logit":
         return logits
     return logits.softmax(1) if output == "probability" else logits.log_softmax(1)
+
+
+def as_tensor(what: str, values: object) -> Tensor:
+    """A tensor, or what torch makes one of: an array or a list of numbers; else an error that names it."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        came = " ".join(repr(values).split())[:40]
+        raise VexbenchError(f"{what} must be a tensor, an array or a list of numbers, not {came}.") from error
+
+
+def usable_device(name: str) -> torch.device:
+    """A device by its name: cpu, cuda, mps, …
+
+    Raises
+    ------
+    VexbenchError
+        There is no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise VexbenchError(f"device '{name}' cannot be used here: {str(error).partition(chr(10))[0]}") from error
+    return device
 
 
 def checked_images(images: object) -> Images:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, TypeVar, final
 
@@ -62,7 +63,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the registry knows of a method, a metric or a dataset."""
+    """What the registry knows of a method, a metric or a dataset; None or () is what does not apply.
+
+    A method's `signed` maps carry evidence against the class as negative values, and its `needs` are words on the
+    networks it is defined for. A metric's `family` is its axis, its `direction` says whether higher or lower is better,
+    and its `needs` are its required parameters, out of `NEEDS`.
+    """
 
     id: str
     title: str
@@ -70,6 +76,10 @@ class Entry:
     paper: str
     function: Callable[..., Any] = field(repr=False)
     version: int = 1
+    signed: bool | None = None
+    direction: Literal["higher", "lower"] | None = None
+    range: tuple[float, float] | None = None
+    needs: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -101,8 +111,10 @@ class Entry:
         return Choice(self.id, tuple(sorted({**defaults, **given}.items())), self.version)
 
     def _typed(self, name: str, value: Any, default: Any) -> Any:
-        """The value as the default's type, so that 20 and 20.0 are one choice."""
+        """The value as the default's type, so that 20 and 20.0 are one choice, and a path is its name."""
         kind = type(default)
+        if kind is str and isinstance(value, Path):
+            return str(value)
         if default is None or type(value) is kind:
             return value
         if kind in (int, float) and type(value) in (int, float) and (kind is float or float(value).is_integer()):
@@ -115,25 +127,18 @@ class Entry:
 @final
 @dataclass(frozen=True)
 class MethodEntry(Entry):
-    """A method: `signed` maps carry evidence against the class as negative values."""
+    """A method."""
 
     signed: bool = False
-    needs: tuple[str, ...] = ()
 
 
 @final
 @dataclass(frozen=True)
 class MetricEntry(Entry):
-    """A metric: `family` is its axis, `direction` says whether higher or lower is better."""
+    """A metric."""
 
     direction: Literal["higher", "lower"] = "higher"
     range: tuple[float, float] = (0.0, 1.0)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The metric's required parameters, out of `NEEDS`."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return tuple(parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY)
 
     @property
     def arrow(self) -> str:
@@ -145,8 +150,6 @@ class MetricEntry(Entry):
 @dataclass(frozen=True)
 class DatasetEntry(Entry):
     """A dataset: its function returns a `Dataset`."""
-
-    needs: tuple[str, ...] = ()
 
 
 E = TypeVar("E", bound=Entry)
@@ -230,7 +233,8 @@ def method(
     """Register a function from a probe to maps as a method; its name is the id."""
 
     def register(function: F) -> F:
-        METHODS.add(MethodEntry(function.__name__, title, family, paper, function, version, signed, needs))
+        entry = MethodEntry(function.__name__, title, family, paper, function, version, signed=signed, needs=needs)
+        METHODS.add(entry)
         return function
 
     return register
@@ -248,9 +252,13 @@ def metric(
     """Register a function to one score per image as a metric; its required parameters are its needs."""
 
     def register(function: F) -> F:
-        entry = MetricEntry(function.__name__, title, family, paper, function, version, direction, range)
-        if alien := set(entry.needs) - set(NEEDS):
-            raise VexbenchError(f"metric '{entry.id}' asks for {', '.join(sorted(alien))}; known needs: {NEEDS}.")
+        parameters = inspect.signature(function).parameters.values()
+        needs = tuple(parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY)
+        if alien := set(needs) - set(NEEDS):
+            raise VexbenchError(
+                f"metric '{function.__name__}' asks for {', '.join(sorted(alien))}; known needs: {NEEDS}."
+            )
+        entry = MetricEntry(function.__name__, title, family, paper, function, version, None, direction, range, needs)
         METRICS.add(entry)
         return function
 

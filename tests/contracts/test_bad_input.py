@@ -1,5 +1,9 @@
 """Wrong input is refused in one line that says what was expected, what came, and what to do."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -80,6 +84,7 @@ def test_unknown_method_in_a_list(refuses):
 
 def test_unknown_parameter(refuses):
     refuses("unknown parameter of occlusion 'strides'", "did you mean stride", method="occlusion", strides=4)
+    refuses("unknown parameter of cam 'steps'; there are none, leave it out", method="cam", steps=4)
 
 
 @pytest.mark.parametrize("value", [2.5, float("nan"), float("inf"), "five", True, None])
@@ -89,6 +94,10 @@ def test_parameter_of_another_type(refuses, value):
 
 def test_parameters_out_of_range(refuses):
     refuses("smooth_grad: samples must be at least 1", method="smooth_grad", samples=0)
+    for noise in (-0.1, float("nan"), float("inf")):
+        refuses("smooth_grad:", f"noise at least 0, not 25 and {noise}", method="smooth_grad", noise=noise)
+    for width in (0.0, -1.0, float("nan"), float("inf")):
+        refuses("centre_gaussian: width must be above 0", f"not {width}", method="centre_gaussian", width=width)
     refuses("integrated_gradients: steps must be at least 1", method="integrated_gradients", steps=0)
     refuses("1 <= stride <= patch", "stride 9 and patch 4", method="occlusion", patch=4, stride=9)
 
@@ -148,6 +157,22 @@ def test_wrong_number_of_targets(refuses, targets):
 def test_targets_that_are_no_classes(refuses, targets):
     refuses("whole numbers", "torch.float32", aims=targets.float())
     refuses("whole numbers", "torch.bool", aims=targets > 0)
+
+
+def test_targets_that_are_no_numbers():
+    """In a Python of its own, since types are checked before the values in this one."""
+    code = """
+import torch, vexbench as vb
+images, demo = torch.rand(1, 3, 96, 96), vb.demo_classifier()
+for ask in (lambda aim: vb.explain(demo, images, [aim], "random"), lambda aim: vb.Probe(demo, images, [aim])):
+    for aim in ("sea", None):
+        try:
+            ask(aim)
+        except vb.VexbenchError as error:
+            print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.partition("numbers, ")[2] for line in told] == ["not ['sea'].", "not [None]."] * 2
 
 
 @pytest.mark.parametrize("batch_size", [0, -4])
@@ -243,7 +268,23 @@ def test_unknown_parameter_of_a_metric(refuses_scores):
 
 def test_maps_that_do_not_fit(refuses_scores):
     refuses_scores("maps must be (9, 24, 36)", "(9, 24, 24)", maps=torch.rand(9, 24, 24))
-    refuses_scores("finite", maps=torch.full((9, 24, 36), float("nan")))
+    refuses_scores("finite", "NaN", maps=torch.full((9, 24, 36), float("nan")))
+    refuses_scores("maps must be", "numbers", maps=np.full((9, 2, 1), "a"))
+
+
+def test_a_wrong_size_is_not_called_infinite(gap_network, images, targets):
+    with pytest.raises(vb.VexbenchError) as caught:
+        vb.evaluate(vb.Classifier(gap_network), images, targets, torch.zeros(9, 8, 8), "sparseness")
+    assert "NaN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metric", ["sparseness", "pointing_game"])
+def test_arrays_are_scored_like_tensors(gap_network, images, targets, metric):
+    classifier, maps, regions = vb.Classifier(gap_network), images.mean(1), images[:, 0] > 0.5
+    read_only = maps.numpy().copy()
+    read_only.setflags(write=False)
+    scores = vb.evaluate(classifier, images, targets, read_only, metric, regions=regions.numpy())
+    assert torch.equal(scores, vb.evaluate(classifier, images, targets, maps, metric, regions=regions))
 
 
 def test_regions_are_needed(refuses_scores):
@@ -256,6 +297,11 @@ def test_regions_are_needed(refuses_scores):
 def test_a_method_is_needed(refuses_scores):
     refuses_scores("needs explain=", metric="max_sensitivity")
     refuses_scores("unknown method 'gradcam'", "did you mean", metric="max_sensitivity", explain="gradcam")
+
+
+@pytest.mark.parametrize("radius", [-0.1, float("nan"), float("inf")])
+def test_a_radius_that_is_none(refuses_scores, radius):
+    refuses_scores("radius 0 or more", f"{radius}", metric="max_sensitivity", explain="random", radius=radius)
 
 
 def test_a_name_close_to_nothing_lists_what_there_is(refuses):

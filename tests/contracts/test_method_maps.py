@@ -5,6 +5,7 @@ import torch
 
 import vexbench as vb
 from vexbench import explaining
+from vexbench.perturb.baselines import BASELINES
 from vexbench.registry import METHODS
 
 
@@ -68,6 +69,20 @@ def test_several_methods_give_what_each_gives(classifier, images, targets):
         assert close(together[name], vb.explain(classifier, images[:2], targets[:2], name)), name
 
 
+def test_what_is_asked_twice_is_computed_once(gap_network, images):
+    classifier = vb.Classifier(gap_network)
+    nine = vb.Choice.of("occlusion", patch=9)
+    maps = vb.explain(classifier, images[:2], None, ["saliency", "saliency", nine, nine])
+    assert list(maps) == ["saliency", "occlusion"]
+    assert torch.equal(maps["occlusion"], vb.explain(classifier, images[:2], None, "occlusion", patch=9))
+
+
+def test_a_choice_is_a_method(gap_network, images):
+    classifier, nine = vb.Classifier(gap_network), vb.Choice.of("occlusion", patch=9)
+    expected = vb.explain(classifier, images[:2], None, "occlusion", patch=9, stride=4)
+    assert torch.equal(vb.explain(classifier, images[:2], None, nine, stride=4), expected)
+
+
 def test_cam_is_refused_where_it_is_not_defined(inplace_network, functional_network, images, targets):
     """Behind the features there is a hidden layer in the one, a ReLU in the other."""
     for module in (inplace_network, functional_network):
@@ -100,6 +115,30 @@ def test_networks_in_double_precision_are_explained(explain, network, images, ta
     same = (single - double).abs().amax((1, 2)) <= 1e-4 * single.abs().amax((1, 2))
     assert same.float().mean() > 0.5
     assert next(network.parameters()).dtype == torch.float64
+
+
+@pytest.fixture
+def default_double():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def test_the_default_precision_does_not_matter(explain, classifier, images, targets, method, request):
+    expected = explain(classifier, images, targets, method)
+    request.getfixturevalue("default_double")
+    assert close(explain(classifier, images, targets, method), expected)
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_nor_for_any_baseline(gap_network, images, targets, baseline, request):
+    def explain():
+        return vb.explain(vb.Classifier(gap_network), images, targets, "occlusion", baseline=baseline)
+
+    expected = explain()
+    request.getfixturevalue("default_double")
+    assert close(explain(), expected)
 
 
 def test_networks_in_bfloat16_are_explained(explain, network, images, targets, method):

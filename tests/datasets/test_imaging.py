@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,18 @@ def test_pillow_stays_as_the_user_set_it(tmp_path: Path, noise: Image.Image) -> 
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
     decode(saved(noise, tmp_path / "a.png"))
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+
+
+def test_threads_leave_the_warning_filters(tmp_path: Path, noise: Image.Image) -> None:
+    paths = [saved(noise, tmp_path / f"{number}.png") for number in range(64)]
+    before = list(warnings.filters)
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(decode, paths))
+    assert warnings.filters == before
+
+
+def test_what_pillow_grumbles_about_is_not_told(tmp_path: Path, noise: Image.Image) -> None:
+    path = saved(noise, tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\0\0")  # points behind its end
+    with warnings.catch_warnings(action="error"):
+        decode(path)

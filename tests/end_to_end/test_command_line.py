@@ -1,6 +1,8 @@
 """The command line on drawn scenes, as a person uses it."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,8 +16,6 @@ from PIL import Image
 import vexbench as vb
 from vexbench.cli import main
 from vexbench.results.frame import frame
-
-PHOTOGRAPHS = Path(__file__).parents[2] / "../shared/data/intel"
 
 STUDY = """
 title = "Small"
@@ -99,6 +99,17 @@ def test_killed_run_goes_on_to_the_same_bits(study, tmp_path):
     assert frame(tmp_path / "killed").equals(frame(study))
 
 
+def test_the_study_file_says_where_it_goes(vexbench, monkeypatch, tmp_path):
+    small = 'methods = ["random"]\nmetrics = ["sparseness"]\n[[datasets]]\nname = "scenes"\nper_class = 1\nsize = 32\n'
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "study.toml").write_text(f'out = "mine"\n{small}')
+    monkeypatch.chdir(tmp_path)
+    code, out, err = vexbench("run", "studies/study.toml", "--no-report")
+    assert (code, out.strip()) == (0, str(Path("studies", "mine"))), err
+    assert (tmp_path / "studies/mine/study.json").exists()
+    assert vexbench("run", "studies/study.toml", "--no-report", "--out", "other")[1].strip() == "other"
+
+
 @pytest.mark.parametrize("kind", ["methods", "metrics", "datasets", "models"])
 def test_list(vexbench, kind):
     code, out, _ = vexbench("list", kind, "--json")
@@ -108,6 +119,20 @@ def test_list(vexbench, kind):
         row["id"] for row in rows
     }
     assert vexbench("list", kind)[0] == 0
+
+
+def test_listings_are_json_of_one_form(vexbench):
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    listed = {
+        kind: json.loads(vexbench("list", kind, "--json")[1], parse_constant=refuse)
+        for kind in ("methods", "metrics", "datasets", "models")
+    }
+    keys = [list(row) for kind in ("methods", "metrics", "datasets") for row in listed[kind]]
+    assert all(own == keys[0] for own in keys)
+    ranges = {row["id"]: row["range"] for row in listed["metrics"]}
+    assert (ranges["passes"], ranges["mprt"]) == ([0.0, None], [-1.0, 1.0])
 
 
 def test_explain_writes_a_panel(vexbench, tmp_path):
@@ -122,12 +147,76 @@ def test_explain_writes_a_panel(vexbench, tmp_path):
     assert np.asarray(Image.open(panel)).std() > 10
 
 
-def test_photographs_in_their_folders(vexbench):
-    if not PHOTOGRAPHS.is_dir():
-        pytest.skip("the Intel photographs are not there")
-    code, out, _ = vexbench("run", "--data", "intel", "--root", PHOTOGRAPHS, "--help")
-    assert code == 0
-    assert "Usage" in out
+@pytest.fixture
+def drawing(tmp_path) -> Path:
+    path = tmp_path / "drawing.png"
+    Image.fromarray(vb.datasets()["scenes"].function(per_class=1, size=96).image(4)).save(path)
+    return path
+
+
+def test_explain_takes_spaces_repetitions_and_capitals(vexbench, drawing):
+    panel = drawing.with_name("panel.PNG")
+    code, out, err = vexbench("explain", drawing, "--methods", "cam, random,cam", "--out", panel)
+    assert (code, out.strip()) == (0, str(panel)), err
+    twice = drawing.with_name("twice.png")
+    vexbench("explain", drawing, "--methods", "cam,random", "--out", twice)
+    assert np.array_equal(Image.open(panel), Image.open(twice))
+
+
+def test_explain_an_image_whose_name_is_not_utf8(vexbench, drawing):
+    try:
+        odd = drawing.rename(os.fsdecode(os.fsencode(drawing.parent) + b"/caf\xe9.png"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    code, _, err = vexbench("explain", odd, "--methods", "random", "--out", drawing.with_name("panel.png"))
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--device", "foo"], "device 'foo' cannot be used here"),
+        (["--device", "meta"], "device 'meta' cannot be used here"),
+        (["--out", "folder.png"], "folder.png: is a folder"),
+        (["--out", "full.png"], "error: No space left on device; make room and run the same command again"),
+    ],
+)
+def test_explain_says_what_is_in_the_way(vexbench, monkeypatch, drawing, options, words):
+    monkeypatch.chdir(drawing.parent)
+    Path("folder.png").mkdir()
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    Path("full.png").symlink_to("/dev/full")
+    code, _, err = vexbench("explain", drawing, "--methods", "random", *options)
+    assert code == 1
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_error_of_the_system_is_one_line(vexbench, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "study/report.html")
+
+    monkeypatch.setattr("vexbench.report.report", refuse)
+    assert vexbench("report", "study") == (1, "", "error: Permission denied: study/report.html\n")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "vexbench", "list", "methods", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    listing.stdout.close()
+    assert listing.communicate()[1] == b""
+
+
+def test_photographs_in_their_folders(vexbench, tmp_path):
+    """Drawings as files, laid out like the Intel photographs."""
+    assert vexbench("data", "scenes", "--per-class", 1, "--size", 32, "--out", tmp_path / "drawn")[0] == 0
+    (tmp_path / "drawn/images").rename(tmp_path / "drawn/seg_test")
+    choice = ["--methods", "cam", "--metrics", "sparseness, passes", "--out", tmp_path / "study", "--no-report"]
+    code, out, err = vexbench("run", "--data", "intel", "--root", tmp_path / "drawn", "--per-class", 1, *choice)
+    assert (code, out.strip()) == (0, str(tmp_path / "study")), err
+    assert len(frame(tmp_path / "study")) == 6 * 2
 
 
 @pytest.mark.parametrize(
@@ -138,6 +227,8 @@ def test_photographs_in_their_folders(vexbench):
         (["run", "--data", "folder", "--root", "nowhere"], "nowhere"),
         (["run", "--root", "somewhere"], "name it with --data"),
         (["run", "--model", "nowhere"], "nowhere: no such file"),
+        (["run", "--model", "./demo"], "demo: no such file"),
+        (["run", "--data", "scenes", "--methods", "random, grad_can"], "unknown method 'grad_can'"),
         (["explain", "nowhere.jpg"], "nowhere.jpg"),
         (["explain", "nowhere.jpg", "--methods", "cma"], "did you mean cam"),
         (["explain", "nowhere.jpg", "--out", "panel.gif"], ".png, .svg or .pdf"),

@@ -80,6 +80,17 @@ def test_one_seed_gives_one_result(name, classifier, images):
     assert evaluate(name, classifier, images, [0] * 6, seed=4).equal(first)
 
 
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_default_precision_does_not_matter(name, classifier, images):
+    expected = evaluate(name, classifier, images, [0] * 6)
+    torch.set_default_dtype(torch.float64)
+    try:
+        scores = evaluate(name, classifier, images, [0] * 6)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.allclose(scores.float(), expected, atol=1e-5, equal_nan=True)
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_the_network_and_the_global_generator_are_left_alone(name, classifier, images):
     module = classifier.module

@@ -1,8 +1,13 @@
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
+from vexbench.datasets.base import Skipped
 from vexbench.errors import VexbenchError
 from vexbench.models import pictures as module
 from vexbench.models.pictures import (
@@ -25,7 +30,7 @@ QUIET = Console(quiet=True)
 @pytest.fixture
 def some():
     random = np.random.default_rng(0)
-    return Pictures(random.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8), np.arange(60) % 3, 0)
+    return Pictures(random.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8), np.arange(60) % 3)
 
 
 def contents(pictures, rows):
@@ -38,7 +43,8 @@ def test_identical_images_never_stand_on_two_sides(photographs):
         for split in ("train", "test")
     )
     division = divide(train, test, 0.25, 0)
-    assert train.unreadable == 1
+    assert [skipped.id for skipped in train.skipped] == ["blue/broken.png"]
+    assert "truncated or damaged" in train.skipped[0].reason
     assert division.left_out == {IN_TEST: 1, CONTRADICTING: 2, REPEATED: 1}
     used = contents(train, division.train)
     assert not used & contents(train, division.validation)
@@ -56,9 +62,29 @@ def test_the_validation_share_is_taken_from_every_class():
     assert not np.array_equal(taken, stratify(np.arange(143), labels, 0.1, 1)[1])
 
 
-def test_one_image_of_a_class_is_too_few():
-    with pytest.raises(VexbenchError, match="class number 1 has 1 training image"):
-        stratify(np.arange(3), np.array([0, 0, 1]), 0.5, 0)
+def test_every_class_is_taken_from_and_keeps_an_image_where_it_has_two():
+    rest, taken = stratify(np.arange(3), np.array([0, 0, 1]), 0.89, 0)
+    assert len(rest) == 1
+    assert sorted([*rest, *taken]) == [0, 1, 2]
+    assert 2 in taken
+    assert [len(rows) for rows in stratify(np.arange(0), np.array([0, 0, 1]), 0.5, 0)] == [0, 0]
+
+
+def test_what_is_skipped_is_not_taken_along(some):
+    known = replace(some, skipped=(Skipped("a.png", "broken"),))
+    assert known.take(np.arange(3)).skipped == ()
+
+
+def test_decoding_in_threads_is_quiet_and_leaves_the_warning_filters(tmp_path, some):
+    (tmp_path / "one").mkdir()
+    for number, pixels in enumerate(some.pixels):
+        # this metadata points behind its end
+        Image.fromarray(pixels).save(tmp_path / "one" / f"{number}.png", exif=b"Exif\0\0II*\0\xff\xff\0\0")
+    before = list(warnings.filters)
+    for _ in range(3):
+        read = decode(DATASETS["folder"].function(root=str(tmp_path)), 8, QUIET, "")
+    assert read.skipped == ()
+    assert warnings.filters == before
 
 
 def test_batches_hold_every_image_once(some):

@@ -6,7 +6,6 @@ from io import StringIO
 import pytest
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -14,6 +13,8 @@ from vexbench.errors import VexbenchError
 from vexbench.models.checkpoint import load_classifier
 from vexbench.models.learner import Learner
 from vexbench.models.train import TrainConfig, train
+
+from .conftest import draw
 
 
 def config(root, out, **changes):
@@ -58,6 +59,9 @@ def test_writes_network_card_and_curves(finished):
         "unreadable": 1,
     }
     assert "1 unreadable" in said
+    (skipped,) = card["data"]["skipped"]
+    assert skipped["id"] == "blue/broken.png"
+    assert skipped["reason"] in said
     with (settings.out / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["epoch"]) for row in rows] == [1, 2, 3]
@@ -152,6 +156,50 @@ def test_training_stops_early_and_keeps_the_best_epoch(photographs, tmp_path, mo
     assert (card["epochs"], card["best_epoch"]) == (4, 2)
 
 
+def run_until_the_card(settings, monkeypatch):
+    def killed(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vexbench.models.train.write_curves", killed)
+        with pytest.raises(SystemExit):
+            run(settings)
+
+
+@pytest.mark.parametrize("losses", [[0.5, 0.4, 0.6, 0.7, 0.1], [0.5, 0.4, 0.3, 0.2, 0.1]])
+def test_a_training_killed_before_its_card_is_the_uninterrupted_one(photographs, tmp_path, monkeypatch, losses):
+    """After early stopping, and after the last epoch."""
+    log = Learner.log
+    monkeypatch.setattr(Learner, "log", lambda self, name, _: log(self, name, losses[self.current_epoch]))
+    whole, cut = (config(photographs, tmp_path / name, epochs=5, patience=2) for name in ("whole", "cut"))
+    run(whole)
+
+    run_until_the_card(cut, monkeypatch)
+    said = run(cut)
+    assert "\nepoch " not in said
+    assert ("stopped early" in said) == (losses[3] == 0.7)
+    first, second = (json.loads((settings.out / "card.json").read_text()) for settings in (whole, cut))
+    assert (first["digest"], first["epochs"], first["best_epoch"]) == (
+        second["digest"],
+        second["epochs"],
+        second["best_epoch"],
+    )
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_damaged_state_is_a_clear_error(photographs, tmp_path, monkeypatch, name, share):
+    settings = config(photographs, tmp_path / "run", epochs=1)
+
+    run_until_the_card(settings, monkeypatch)
+    whole = (settings.out / name).read_bytes()
+    (settings.out / name).write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(VexbenchError, match=rf"{name} is missing or damaged; delete .*last\.ckpt, and the same"):
+        run(settings)
+    (settings.out / "last.ckpt").unlink()
+    assert "test accuracy" in run(settings)
+
+
 def test_a_loss_that_is_no_number_is_a_clear_error(photographs, tmp_path):
     with pytest.raises(VexbenchError, match=r"no longer a number in epoch 1; .*--lr"):
         run(config(photographs, tmp_path / "run", learning_rate=1e30))
@@ -162,9 +210,102 @@ def test_a_device_that_is_not_there_is_a_clear_error(photographs, tmp_path):
         run(config(photographs, tmp_path / "run", device="tpu"))
 
 
-def test_an_unknown_setting_is_refused(tmp_path):
-    with pytest.raises(ValidationError, match="momentum"):
-        TrainConfig(out=tmp_path, momentum=0.9)
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"epoch": 9}, "unknown training setting 'epoch'; did you mean epochs"),
+        ({"epochs": 0}, "training setting 'epochs': .*greater than or equal to 1; got 0"),
+        ({"seed": 2**63}, "training setting 'seed': .*less than"),
+    ],
+)
+def test_a_wrong_setting_is_a_clear_error(tmp_path, setting, message):
+    with pytest.raises(VexbenchError, match=message):
+        TrainConfig(out=tmp_path, **setting)
+
+
+def test_any_seed_trains(photographs, tmp_path):
+    assert "test accuracy" in run(config(photographs, tmp_path / "run", epochs=1, seed=2**63 - 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "reason"),
+    [
+        ("alexnet", 32, "Output size is too small"),
+        ("vit_b_16", 96, "Wrong image height"),
+        ("timm/vit_tiny_patch16_224", 96, "doesn't match model"),
+    ],
+)
+def test_a_size_that_the_network_does_not_take_is_a_clear_error(photographs, tmp_path, model, size, reason):
+    with pytest.raises(
+        VexbenchError, match=f"{model} does not take images of {size} pixels .*{reason}.*--size"
+    ) as caught:
+        run(config(photographs, tmp_path / "run", model=model, size=size))
+    assert "\n" not in str(caught.value)
+
+
+def place(root, **amounts):
+    """Folders with that many images each, all different."""
+    for number, (folder, amount) in enumerate(amounts.items()):
+        (root / folder.replace("__", "/")).mkdir(parents=True)
+        for index in range(amount):
+            draw((90 * number % 255, 40, 90), 50 * number + index).save(
+                root / folder.replace("__", "/") / f"{index}.png"
+            )
+    return root
+
+
+def test_names_are_no_markup(tmp_path):
+    root = place(tmp_path / "photos", **{"[red]": 5, "[bold]": 5})
+    said = run(config(root, tmp_path / "a[/b]", epochs=1))
+    assert f"are in {tmp_path}/a[/b]" in said
+    assert "[red] " in said
+    assert "a[/b] holds this training" in run(config(root, tmp_path / "a[/b]", epochs=1))
+
+
+def test_unreadable_images_are_counted_once_and_named(tmp_path):
+    root = place(tmp_path / "photos", cat=8, dog=8)
+    for number in range(5):
+        (root / "cat" / f"bad[{number}].png").write_bytes(b"")
+    settings = config(root, tmp_path / "run", epochs=1)
+    said = run(settings)
+    assert "5 unreadable" in said
+    assert said.count("bad[") == 3
+    assert "and 2 more" in said
+    data = json.loads((settings.out / "card.json").read_text())["data"]
+    assert data["left_out"]["unreadable"] == 5
+    assert [skipped["id"] for skipped in data["skipped"]] == [f"cat/bad[{number}].png" for number in range(5)]
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("training", "testing"), ("train", "validation")])
+def test_splits_by_their_usual_names(tmp_path, names):
+    train_split, test_split = names
+    root = place(
+        tmp_path / "photos",
+        **{f"{train_split}__{name}": 5 for name in ("cat", "dog")},
+        **{f"{test_split}__{name}": 2 for name in ("cat", "dog")},
+    )
+    assert "8 images to train, 2 to validate, 4 to test" in run(config(root, tmp_path / "run", epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ({"train__cat": 5, "train__dog": 5, "test__cat": 2, "test__emu": 2}, "class emu has 0 usable .* at least 2"),
+        ({"train__cat": 5, "train__dog": 1, "test__cat": 2, "test__dog": 2}, "class dog has 1 usable .* at least 2"),
+        ({"cat": 5, "dog": 2}, "class dog has 2 usable .* at least 3 are needed"),
+        ({"cat": 5}, "holds only the class cat; training needs at least two"),
+        ({".": 5}, "holds images without labels; training needs at least two"),
+        ({"fold1__cat": 5, "fold2__cat": 5}, "a split named train or training, but there are fold1, fold2; rename one"),
+    ],
+)
+def test_data_that_cannot_be_learnt_from_are_a_clear_error(tmp_path, folders, message):
+    with pytest.raises(VexbenchError, match=message):
+        run(config(place(tmp_path / "photos", **folders), tmp_path / "run"))
+
+
+def test_three_images_of_a_class_are_enough(tmp_path):
+    root = place(tmp_path / "photos", cat=3, dog=3)
+    assert "2 images to train, 2 to validate, 2 to test" in run(config(root, tmp_path / "run", epochs=1))
 
 
 def test_ctrl_c_leaves_a_state_to_go_on_from(photographs, tmp_path, monkeypatch):

@@ -2,7 +2,17 @@ import pytest
 import torch
 
 from vexbench.errors import VexbenchError
-from vexbench.models.zoo import TARGET_LAYERS, architectures, build, normalisation
+from vexbench.models.base import Classifier
+from vexbench.models.checkpoint import load_classifier, save_checkpoint
+from vexbench.models.zoo import (
+    AUXILIARY,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TARGET_LAYERS,
+    architectures,
+    build,
+    normalisation,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +87,49 @@ def test_pretrained_weights_get_a_new_head(name, channels, monkeypatch):
     assert torch.equal(module.state_dict()[kept], weights[kept])
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("googlenet", 64), ("inception_v3", 96), ("squeezenet1_1", 64), ("densenet121", 32)]
+)
+def test_pretrained_networks_are_loaded_as_the_same_network(name, size, tmp_path, monkeypatch):
+    from torchvision.models import _api, get_model
+
+    torch.manual_seed(0)
+    auxiliary = {"aux_logits": True, "init_weights": False} if name in AUXILIARY else {}
+    downloaded = get_model(name, weights=None, **auxiliary).eval()
+    for part in downloaded.modules():
+        part.training = isinstance(part, torch.nn.BatchNorm2d)
+    with torch.no_grad():
+        downloaded(torch.rand(4, 3, size, size))  # with statistics of images, no signal fades
+    monkeypatch.setattr(_api.WeightsEnum, "get_state_dict", lambda *_, **__: downloaded.state_dict())
+
+    mean, std = normalisation(name, pretrained=True)
+    built = Classifier(
+        build(name, 3, pretrained=True), mean=mean, std=std, class_names=["a", "b", "c"], input_size=size, name=name
+    )
+    card = {"architecture": name, "class_names": ["a", "b", "c"], "mean": mean, "std": std, "input_size": size}
+    loaded = load_classifier(save_checkpoint(tmp_path, built.module, card))
+    images = torch.rand(2, 3, size, size)
+    assert torch.equal(loaded.logits(images), built.logits(images))
+    assert loaded.digest == built.digest
+
+    # and the images reach the network as torchvision passes them to its own weights
+    whole = Classifier(build(name, 1000, pretrained=True), mean=mean, std=std).logits(images)
+    own = get_model(name, weights="DEFAULT").eval()
+    with torch.no_grad():
+        normal = (images - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+        torch.testing.assert_close(whole, own(normal), rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_without_bias_stays_without(monkeypatch):
+    from torchvision.models import _api, get_model
+
+    weights = get_model("maxvit_t", weights=None).state_dict()
+    monkeypatch.setattr(_api.WeightsEnum, "get_state_dict", lambda *_, **__: weights)
+    assert build("maxvit_t", 3, pretrained=True).state_dict().keys() == build("maxvit_t", 3).state_dict().keys()
+
+
 def test_pretrained_weights_keep_their_normalisation():
     assert normalisation("plain_cnn", pretrained=False) is None
+    assert normalisation("inception_v3", pretrained=True) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert normalisation("resnet18", pretrained=True) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert normalisation("tf_efficientnet_lite0", pretrained=True) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

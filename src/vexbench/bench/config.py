@@ -34,8 +34,9 @@ Picks = tuple[Annotated[Pick, BeforeValidator(_named)], ...]
 class StudyConfig(BaseModel):
     """A study: every dataset × model × method × metric.
 
-    An empty list of methods or metrics means all there are. A model is ``demo``, a checkpoint's path, or, from Python,
-    a `Classifier`. `target` says which class is explained: the predicted one, or the label.
+    An empty list of methods or metrics means all there are. A model is ``demo``, the embedded network; the path of a
+    checkpoint (``./demo`` for a folder of that name); or, from Python, a `Classifier`. `target` says which class is
+    explained: the predicted one, or the label.
 
     >>> StudyConfig(methods=["grad_cam", {"name": "occlusion", "patch": 9}]).methods[1].params
     {'patch': 9}
@@ -44,8 +45,8 @@ class StudyConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     title: str = "Which explanation can be trusted?"
-    datasets: Picks = (Pick(name="scenes"),)
-    models: tuple[Any, ...] = ("demo",)
+    datasets: Picks = Field(default=(Pick(name="scenes"),), min_length=1)
+    models: tuple[Any, ...] = Field(default=("demo",), min_length=1)
     methods: Picks = ()
     metrics: Picks = ()
     target: Literal["predicted", "label"] = "predicted"
@@ -62,11 +63,13 @@ class StudyConfig(BaseModel):
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
                 raise unknown("study setting", key, type(self).model_fields) from None
+            if first["type"] == "too_short":
+                raise VexbenchError(f"study setting '{key}' is empty; name at least one, or leave it out.") from None
             raise VexbenchError(f"study setting '{key}': {first['msg']}; got {first['input']!r}.") from None
 
     @classmethod
     def read(cls, path: Path, **settings: Any) -> "StudyConfig":
-        """Read a study from a TOML file; paths in it are relative to the file; `settings` take precedence.
+        """Read a study from a TOML file; paths in it, `out` too, are relative to the file; `settings` take precedence.
 
         Raises
         ------
@@ -74,15 +77,22 @@ class StudyConfig(BaseModel):
             The file is missing or no TOML, or holds a setting that does not exist or has a wrong value.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise VexbenchError(f"cannot read the study file {path}: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise VexbenchError(f"{path} is not a valid TOML file: {error}.") from error
         beside = path.parent
-        for entry in values.get("datasets", []):
-            if isinstance(entry, dict) and isinstance(entry.get("root"), str):
-                entry["root"] = str(beside / entry["root"])
+        if isinstance(values.get("datasets"), list):
+            for entry in values["datasets"]:
+                if isinstance(entry, dict) and isinstance(entry.get("root"), str):
+                    entry["root"] = str(beside / Path(entry["root"]).expanduser())
         if isinstance(values.get("models"), list):
-            values["models"] = [model if model == "demo" else str(beside / str(model)) for model in values["models"]]
+            # absolute, so that ./demo does not become the name of the embedded network
+            values["models"] = [
+                model if model == "demo" else str((beside / Path(str(model)).expanduser()).absolute())
+                for model in values["models"]
+            ]
+        if isinstance(values.get("out"), str):
+            values["out"] = beside / Path(values["out"]).expanduser()
         return cls(**{**values, **settings})

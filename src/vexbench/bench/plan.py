@@ -7,13 +7,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, final
 
-import torch
-
 from vexbench.bench.config import Pick, StudyConfig
 from vexbench.datasets.base import Dataset
 from vexbench.errors import VexbenchError
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
+from vexbench.probe import usable_device
 from vexbench.registry import DATASETS, METHODS, METRICS, Choice, Entry, Registry
 from vexbench.results.store import Store
 
@@ -83,15 +82,15 @@ def plan(config: StudyConfig) -> Plan:
         for (choice, dataset), (model, digest) in product(datasets, models)
     }
     named = tuple(
-        f"{classifier.name}@{digest}" if isinstance(model, Classifier) else _short(model)
+        f"{classifier.name}@{digest}" if isinstance(model, Classifier) else "demo" if model == "demo" else shown(model)
         for model, (classifier, digest) in zip(config.models, models, strict=True)
     )
     return Plan(config, Store(config.out), named, tuple(groups.values()), methods, metrics)
 
 
-def _short(path: object) -> str:
-    """A path as it may be shown: ``~`` for the home folder, which study files know too."""
-    text, home = str(path), str(Path.home())
+def shown(path: object) -> str:
+    """A path as anyone may see it, from wherever it is read: absolute, with ``~`` for the home folder."""
+    text, home = str(Path(str(path)).absolute()), str(Path.home())
     return f"~{text.removeprefix(home)}" if text.startswith(f"{home}{os.sep}") else text
 
 
@@ -102,11 +101,7 @@ def _choices(registry: Registry[Any], picks: Iterable[Pick]) -> tuple[Choice, ..
 
 
 def _classifier(model: object, device: str) -> Classifier:
-    try:
-        where = torch.device(device)
-        torch.empty(0, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise VexbenchError(f"device '{device}' cannot be used here: {str(error).partition(chr(10))[0]}") from error
+    where = usable_device(device)
     if isinstance(model, Classifier):
         return model
     classifier = demo_classifier() if model == "demo" else load_classifier(Path(str(model)))

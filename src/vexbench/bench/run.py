@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
-from vexbench.bench.plan import CHUNK, Group, Plan, plan
+from vexbench.bench.plan import CHUNK, Group, Plan, plan, shown
 from vexbench.bench.result import Result
 from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.explaining import maps_of, reexplain, scores_of
@@ -70,6 +70,10 @@ def _claim(study: Plan) -> None:
     store.claim()
     config = study.config.model_dump(mode="json", exclude={"out", "models"})
     config["models"] = list(study.models)
+    config["datasets"] = [
+        {key: shown(value) if key == "root" else value for key, value in dataset.items()}
+        for dataset in config["datasets"]
+    ]
     if store.study.exists():
         described = files.read_json(store.study)
         before = described["config"]

@@ -36,7 +36,7 @@ def _seal(config: StudyConfig) -> Path:
 
 
 def _signature(config: StudyConfig) -> str:
-    weights = [Path(str(model)) for model in config.models if model != "demo"]
+    weights = [Path(str(model)).expanduser() for model in config.models if model != "demo"]
     known = {
         "config": config.model_dump(mode="json", exclude={"out"}),
         "versions": versions(),

@@ -1,5 +1,6 @@
 """The command line: one thin module per command over the public interface."""
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -49,15 +50,22 @@ def _vexbench(
     pass
 
 
+def _told(error: OSError) -> str:
+    """What the system says, of which file, and how to go on when the disk is full."""
+    told = ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{told}; make room and run the same command again: a study goes on where it was." if full else told
+
+
 def main() -> None:
     """Run the command line: 0 is success, 1 a mistake that a message explains, 2 wrong usage, 130 an interruption."""
     # threads that wait without spinning cost nothing on an idle machine, and save a multiple on a busy one
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except VexbenchError as error:
+    except (VexbenchError, OSError) as error:
         typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-        typer.echo(str(error), err=True)
+        typer.echo(_told(error) if isinstance(error, OSError) else str(error), err=True)
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:

@@ -27,8 +27,10 @@ def explain(
 
       vexbench explain intel/seg_test/seg_test/sea/*.jpg --model runs/plain --target glacier
     """
-    if out.suffix not in (".png", ".svg", ".pdf"):
+    if out.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise VexbenchError(f"--out must end in .png, .svg or .pdf, not '{out.name}'.")
+    if out.is_dir():
+        raise VexbenchError(f"--out {out}: is a folder; give a file in it.")
     if not out.absolute().parent.is_dir():
         raise VexbenchError(f"--out {out}: there is no folder {out.absolute().parent}; make it first.")
 
@@ -38,21 +40,23 @@ def explain(
     import vexbench as vb
     from vexbench.errors import unknown
     from vexbench.imaging import decode
+    from vexbench.probe import usable_device
     from vexbench.report.gallery import tiles
     from vexbench.report.svg import drawing
 
-    names = tuple(methods.split(","))
+    names = tuple(dict.fromkeys(name.strip() for name in methods.split(",")))
     registered = vb.methods()
     if alien := [name for name in names if name not in registered]:
         raise unknown("method", alien[0], registered)
     entries = [registered[name] for name in names]
+    where = usable_device(device)
     classifier = vb.demo_classifier() if model == "demo" else vb.load_classifier(model)
-    classifier.module.to(device)
+    classifier.module.to(where)
     classes = classifier.class_names or ()
     if target is not None and target not in classes:
         raise unknown("class", target, classes)
     pixels = np.stack([decode(path, classifier.input_size) for path in images])
-    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device) / 255
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(where) / 255
     with torch.no_grad():
         sure, predicted = classifier.logits(batch).softmax(1).max(1)
     targets = predicted.tolist() if target is None else [classes.index(target)] * len(images)
@@ -60,7 +64,9 @@ def explain(
     captions = []
     for path, probability, index in zip(images, sure.tolist(), predicted.tolist(), strict=True):
         label = path.absolute().parent.name
-        known = f"true: {label} {'✓' if classes[index] == label else '✗'}" if label in classes else path.name
+        # a name that is not UTF-8 cannot be drawn
+        file = path.name.encode(errors="replace").decode()
+        known = f"true: {label} {'✓' if classes[index] == label else '✗'}" if label in classes else file
         captions.append(f"{classes[index]} {probability:.0%}\n{known}")
     with drawing():
         figure = tiles(

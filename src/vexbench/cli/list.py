@@ -1,6 +1,7 @@
 """``vexbench list``."""
 
 from enum import StrEnum
+from math import isfinite
 from typing import Annotated, Any
 
 import typer
@@ -76,8 +77,14 @@ def _entry(entry: Any) -> dict[str, Any]:
         "parameters",
         "summary",
     )
-    row = {name: getattr(entry, name) for name in names if hasattr(entry, name)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
+    return {name: _plain(getattr(entry, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """JSON has neither tuples nor a number that is infinite: null is no bound."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _models() -> list[dict[str, Any]]:

@@ -12,13 +12,20 @@ def run(
     study: Annotated[
         Path | None, typer.Argument(help="A study file (TOML); without one, the embedded default.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the study; a run that was killed goes on there.")] = Path(
-        "vexbench-study"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the study; a run that was killed goes on there.",
+            show_default="what the study file says, or vexbench-study",
+        ),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Dataset: scenes, intel or folder.")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the dataset lies.")] = None,
     per_class: Annotated[int | None, typer.Option(help="Images per class.", min=1)] = None,
-    model: Annotated[list[Path] | None, typer.Option(help="A checkpoint, or 'demo'; may be repeated.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="A checkpoint, or 'demo', the embedded network; may be repeated.", metavar="PATH"),
+    ] = None,
     methods: Annotated[str | None, typer.Option(help="Ids, joined by commas; all by default.")] = None,
     metrics: Annotated[str | None, typer.Option(help="Ids, joined by commas; all by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
@@ -38,6 +45,7 @@ def run(
 
       vexbench run --data intel --root intel --per-class 16 --model runs/plain --methods grad_cam,occlusion,random
     """
+    from collections import Counter
     from importlib.resources import as_file, files
 
     from rich.console import Console
@@ -54,12 +62,13 @@ def run(
     from vexbench.bench.seal import is_sealed, seal
 
     settings = {
-        "models": tuple(str(path) for path in model) if model else None,
-        "methods": tuple(methods.split(",")) if methods else None,
-        "metrics": tuple(metrics.split(",")) if metrics else None,
+        "models": tuple(model) if model else None,
+        "methods": tuple(name.strip() for name in methods.split(",")) if methods else None,
+        "metrics": tuple(name.strip() for name in metrics.split(",")) if metrics else None,
         "seed": seed,
         "device": device,
         "batch_size": batch_size,
+        "out": out,
     }
     dataset = {"root": None if root is None else str(root), "per_class": per_class}
     given = {key: value for key, value in dataset.items() if value is not None}
@@ -70,9 +79,9 @@ def run(
     chosen = {key: value for key, value in settings.items() if value is not None}
     if study is None and not (data or model):
         with as_file(files("vexbench.bench") / "demo.toml") as embedded:
-            config = vb.StudyConfig.read(embedded, out=out, **chosen)
+            config = vb.StudyConfig.read(embedded, **chosen)
     else:
-        config = vb.StudyConfig(out=out, **chosen) if study is None else vb.StudyConfig.read(study, out=out, **chosen)
+        config = vb.StudyConfig(**chosen) if study is None else vb.StudyConfig.read(study, **chosen)
 
     console = Console(stderr=True)
     bar = Progress(
@@ -96,7 +105,11 @@ def run(
             result = vb.run(config, progress=progress)
             seal(config)
     for reason, cells in result.failures().items():
-        console.print(f"not computed: {', '.join(cells)}\n  {reason}", highlight=False, markup=False)
+        by_metric = Counter(metric for cell in cells if (metric := cell.partition(" ")[2]))
+        told = [cell for cell in cells if " " not in cell] + [
+            f"{metric} ({count} method{'s' * (count > 1)})" for metric, count in by_metric.items()
+        ]
+        console.print(f"not computed: {', '.join(told)}\n  {reason}", highlight=False, markup=False)
     if report:
         typer.echo(result.report())
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import product
+from math import inf
 
 import torch
 
@@ -29,9 +30,9 @@ def smooth_grad(probe: Probe, *, samples: int = 25, noise: float = 0.15) -> Maps
     Raises
     ------
     VexbenchError
-        Less than one sample, or negative noise.
+        Less than one sample, or noise that is negative or not finite.
     """
-    if samples < 1 or noise < 0:
+    if samples < 1 or not 0 <= noise < inf:
         raise VexbenchError(f"smooth_grad: samples must be at least 1 and noise at least 0, not {samples} and {noise}.")
     sigma = noise * (probe.images.amax((1, 2, 3), keepdim=True) - probe.images.amin((1, 2, 3), keepdim=True))
     total = torch.zeros_like(probe.images)

@@ -1,5 +1,7 @@
 """Robustness: does the map stay when the image hardly changes?"""
 
+from math import inf
+
 from vexbench.errors import VexbenchError
 from vexbench.perturb import noise
 from vexbench.probe import Explain, Probe
@@ -23,9 +25,9 @@ def max_sensitivity(maps: Maps, probe: Probe, explain: Explain, *, radius: float
     Raises
     ------
     VexbenchError
-        Less than one sample, or a negative radius.
+        Less than one sample, or a radius that is negative or not finite.
     """
-    if samples < 1 or radius < 0:
+    if samples < 1 or not 0 <= radius < inf:
         raise VexbenchError(f"samples must be 1 or more and radius 0 or more, not {samples} and {radius}.")
     largest = maps.new_zeros(len(maps))
     for draw in noise.uniform(probe, samples):

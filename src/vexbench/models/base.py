@@ -1,7 +1,7 @@
 """A classifier: a network with what is needed to ask it about images in [0, 1]."""
 
+import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from hashlib import sha256
 from typing import Any, final
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.hooks import cutting, evaluating, observing
+from vexbench.models.identity import describe
 from vexbench.types import Images, Logits
 
 
@@ -27,7 +28,8 @@ class Classifier:
     Raises
     ------
     VexbenchError
-        A mean or std of the wrong length, a std of zero, a layer that does not exist, or weights that are not finite.
+        A mean or std of the wrong length or not finite, a std of zero, a layer that does not exist, or weights that are
+        not finite, or made in inference mode.
     """
 
     def __init__(
@@ -42,9 +44,15 @@ class Classifier:
         name: str | None = None,
         card: Mapping[str, Any] | None = None,
     ) -> None:
-        if len(mean) != 3 or len(std) != 3 or any(value <= 0 for value in std):
+        finite = all(map(math.isfinite, (*mean, *std)))
+        if len(mean) != 3 or len(std) != 3 or not finite or any(value <= 0 for value in std):
             raise VexbenchError(f"mean and std must be three numbers each, std above zero; got {mean} and {std}.")
         for key, weight in module.state_dict().items():
+            if weight.is_inference():
+                raise VexbenchError(
+                    f"weight '{key}' was made in torch.inference_mode() and takes no gradients; "
+                    "build the network outside of it."
+                )
             if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
                 raise VexbenchError(
                     f"weight '{key}' holds NaN or infinite values; train again or use another checkpoint."
@@ -70,10 +78,16 @@ class Classifier:
         """What the network calculates in; images come, and logits go, as float32."""
         return next((weight.dtype for weight in self.module.parameters()), torch.float32)
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Eight characters that change with the structure, any weight, the normalisation or the target layer."""
+        """Eight characters that change with the structure, the code, any weight, the normalisation or the target layer.
+
+        Hashed at each call, since weights can change in place. Code counts by its source: logits, however rounded,
+        differ between machines near a rounding's edge, and bytecode differs between Pythons.
+        """
         digest = sha256(repr((self.module, self.mean, self.std, self.target_layer, self.input_size)).encode())
+        for line in describe(self.module):
+            digest.update(line.encode())
         for name, weight in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
             digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -148,7 +162,7 @@ def find_target_layer(classifier: Classifier, images: Images) -> str:
     Raises
     ------
     NotApplicable
-        No part gives spatial features.
+        No part gives spatial features, or what the network makes of them is tokens or has its channels last.
     VexbenchError
         Not all information flows through the layer found: the candidates are listed, to choose from.
     """
@@ -173,6 +187,19 @@ def find_target_layer(classifier: Classifier, images: Images) -> str:
     if not names:
         raise NotApplicable("this network has no layer with spatial features (N, C, h, w); this method needs one.")
     name = names[-1][0]
+    found = max(candidates, key=order.__getitem__)
+    for later, part, output in finished[order[found] + 1 :]:
+        if output.ndim == 3 and next(part.parameters(recurse=False), None) is not None:
+            raise NotApplicable(
+                f"behind its last spatial features, '{name}', this network works on tokens ('{later}' gives "
+                f"{tuple(output.shape[1:])}); give target_layer='{name}' if that is what you want."
+            )
+    norms = [part for _, part, output in finished if id(output) == found and isinstance(part, nn.LayerNorm)]
+    if any(norm.normalized_shape == names[-1][1][2:] != names[-1][1][:1] for norm in norms):
+        raise NotApplicable(
+            f"the last spatial features, '{name}' {names[-1][1]}, have their channels last; "
+            "give target_layer= a layer with features of shape (N, C, h, w)."
+        )
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -193,7 +220,8 @@ def find_target_layer(classifier: Classifier, images: Images) -> str:
 def head_weights(classifier: Classifier, features: Tensor, logits: Logits) -> Tensor:
     """Weights (classes, C) of a network that is global average pooling and one linear layer behind its features.
 
-    Found by trying: the linear layer that turns the features' means into the logits, to 1e-4 of what is not bias.
+    Found by trying: the linear layer that turns the features' means into the logits, to 1e-4 of what is not bias, or
+    to what a network in half precision keeps.
 
     Raises
     ------
@@ -201,12 +229,13 @@ def head_weights(classifier: Classifier, features: Tensor, logits: Logits) -> Te
         There is none.
     """
     pooled = features.mean((2, 3))
+    precision = torch.finfo(classifier.dtype).eps
     for part in classifier.module.modules():
         if isinstance(part, nn.Linear) and part.weight.shape == (logits.shape[1], pooled.shape[1]):
             weight, bias = part.weight.detach().float(), 0 if part.bias is None else part.bias.detach().float()
             evidence = pooled @ weight.T
-            gap, rounding = (evidence + bias - logits).abs().max(), 1e-6 * logits.abs().max()
-            if gap <= 1e-4 * evidence.abs().max() + rounding:
+            gap, rounding = (evidence + bias - logits).abs().max(), max(1e-6, precision) * logits.abs().max()
+            if gap <= max(1e-4, 4 * precision) * evidence.abs().max() + rounding:
                 return weight
     raise NotApplicable(
         "CAM is only defined for networks that end in global average pooling and one linear layer behind the "

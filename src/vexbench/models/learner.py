@@ -98,7 +98,7 @@ class Learner(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Seed what the network itself draws (dropout), so that an epoch does not depend on the ones before."""
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) % 2**63)
         self._started = time.perf_counter()
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
@@ -183,6 +183,7 @@ class Reporter(Callback):
             f"loss: training {row['train_loss']:.3f}, validation {row['validation_loss']:.3f}  "
             f"accuracy: training {row['train_accuracy']:.1%}, validation {row['validation_accuracy']:.1%}  "
             f"{row['seconds']:.0f} s",
+            markup=False,
             highlight=False,
             soft_wrap=True,
         )

@@ -1,10 +1,11 @@
 """Images in memory for training: decoded once, divided fairly, augmented by the batch."""
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, final
 
@@ -16,7 +17,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
-from vexbench.datasets.base import Dataset
+from vexbench.datasets.base import Dataset, Skipped
 from vexbench.errors import VexbenchError
 from vexbench.seeds import generator
 from vexbench.types import Images, Targets
@@ -33,18 +34,18 @@ IN_TEST, CONTRADICTING, REPEATED = "also in the test set", "identical under diff
 @final
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded images of one split, with their labels; `unreadable` counts the files that could not be decoded."""
+    """Decoded images of one split, with their labels; `skipped` names the files that could not be decoded."""
 
     pixels: UInt8[np.ndarray, "N size size 3"] = field(repr=False)
     labels: Int64[np.ndarray, " N"] = field(repr=False)
-    unreadable: int
+    skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: Int64[np.ndarray, " M"]) -> "Pictures":
-        """Only these rows."""
-        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
+        """Only these rows, without the files that were skipped."""
+        return Pictures(self.pixels[rows], self.labels[rows])
 
 
 def decode(dataset: Dataset, size: int, console: Console, what: str) -> Pictures:
@@ -64,27 +65,28 @@ def decode(dataset: Dataset, size: int, console: Console, what: str) -> Pictures
         )
     pixels = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
 
-    def place(row: int) -> bool:
+    def place(row: int) -> Skipped | None:
         try:
             pixels[row] = dataset.image(chosen[row], size)
-        except VexbenchError:
-            return False
-        return True
+        except VexbenchError as error:
+            return Skipped(dataset.ids[chosen[row]], str(error))
+        return None
 
-    with ThreadPoolExecutor() as pool:
-        read = track(
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor() as pool:
+        told = track(
             pool.map(place, range(len(chosen))),
             what,
             total=len(chosen),
             console=console,
             disable=not console.is_terminal,
         )
-        kept = np.flatnonzero(np.fromiter(read, dtype=bool, count=len(chosen)))
+        skipped = list(told)
+    kept = np.flatnonzero([skip is None for skip in skipped])
     if not len(kept):
-        raise VexbenchError(f"none of the {len(chosen)} images of {dataset.title} can be read.")
+        raise VexbenchError(f"none of the {len(chosen)} labelled images of {dataset.title} can be read.")
     labels = np.array([dataset.labels[index] for index in chosen], dtype=np.int64)
-    unreadable = len(chosen) - len(kept)
-    return Pictures(pixels if len(kept) == len(chosen) else pixels[kept], labels[kept], unreadable)
+    unreadable = tuple(skip for skip in skipped if skip is not None)
+    return Pictures(pixels[kept] if unreadable else pixels, labels[kept], dataset.skipped + unreadable)
 
 
 @final
@@ -117,7 +119,7 @@ def divide(pictures: Pictures, test: Pictures | None, share: float, seed: int) -
         else:
             kept.append(rows[0])
             left_out[REPEATED] += len(rows) - 1
-    train, validation = stratify(np.array(kept), pictures.labels, share, seed)
+    train, validation = stratify(np.array(kept, dtype=np.int64), pictures.labels, share, seed)
     return Division(train, validation, left_out)
 
 
@@ -126,18 +128,13 @@ def stratify(
 ) -> tuple[Int64[np.ndarray, " most"], Int64[np.ndarray, " few"]]:
     """Take a share of each class (at least one image) out of the rows at random: the rest, and what was taken.
 
-    Raises
-    ------
-    VexbenchError
-        A class has fewer than two images.
+    The rest keeps an image of each class that has two.
     """
-    rest, taken = [], []
+    rest, taken = [rows[:0]], [rows[:0]]
     for label in np.unique(labels[rows]).tolist():
         members = rows[labels[rows] == label]
-        if len(members) < 2:
-            raise VexbenchError(f"class number {label} has {len(members)} training image; at least 2 are needed.")
         order = members[torch.randperm(len(members), generator=generator(seed, "validation", label)).numpy()]
-        few = max(1, round(share * len(members)))
+        few = max(1, min(round(share * len(members)), len(members) - 1))
         taken.append(order[:few])
         rest.append(order[few:])
     return np.sort(np.concatenate(rest)), np.sort(np.concatenate(taken))

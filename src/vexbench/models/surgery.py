@@ -29,7 +29,7 @@ def cascade(
     classifier
         Left as it is, as is torch's global generator.
     images
-        The first one is passed through the copy to see the order of the layers.
+        The first one is passed through the network to see the order of the layers.
     order
         ``bottom_up``: from the image on; ``top_down``: from the logits on.
     stages
@@ -44,14 +44,16 @@ def cascade(
         raise unknown("order", order, ORDERS)
     if stages < 0:
         raise VexbenchError(f"stages must be 0 (after every layer) or more, not {stages}.")
-    copy = classifier.around(deepcopy(classifier.module))
-    steps = layers(copy, images)
+    # this pass also replaces activations that the network may keep and that hang on their graph, which cannot be copied
+    steps = layers(classifier, images)
+    with torch.inference_mode(False):
+        copy = classifier.around(deepcopy(classifier.module))
     if order == "top_down":
         steps = steps[::-1]
     stages = min(stages, len(steps)) or len(steps)
     stops = {round(stop * len(steps) / stages) for stop in range(1, stages + 1)}
-    for done, (name, layer) in enumerate(steps, start=1):
-        randomise(layer, generator(seed, "randomised", name))
+    for done, (name, _) in enumerate(steps, start=1):
+        randomise(copy.module.get_submodule(name), generator(seed, "randomised", name))
         if done in stops:
             yield classifier.around(copy.module)
 

@@ -2,20 +2,23 @@
 
 import json
 import logging
+import pickle
 import signal
 import warnings
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
+from torch import nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from vexbench.errors import VexbenchError
+from vexbench.errors import VexbenchError, unknown
 from vexbench.models.base import Classifier
 from vexbench.models.card import make_card, parameters
 from vexbench.models.checkpoint import CARD, save_checkpoint
@@ -26,6 +29,8 @@ from vexbench.models.pictures import Batches, Pictures
 from vexbench.models.zoo import TARGET_LAYERS, TITLES, build, normalisation
 
 RUN, LAST, BEST = "run.json", "last.ckpt", "best.ckpt"
+NAMED: Final = 3
+"""Of the files that cannot be read, so many are named on the screen; the card names all."""
 
 
 @final
@@ -41,12 +46,22 @@ class TrainConfig(BaseModel):
     size: int = Field(default=96, ge=16)
     batch_size: int = Field(default=64, ge=2)
     learning_rate: float | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     validation: float = Field(default=0.1, gt=0, lt=0.9)
     patience: int = Field(default=10, ge=1)
     pretrained: bool = False
     device: str = "auto"
     out: Path
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                raise unknown("training setting", key, type(self).model_fields) from None
+            raise VexbenchError(f"training setting '{key}': {first['msg']}; got {first['input']!r}.") from None
 
     @property
     def peak_rate(self) -> float:
@@ -60,7 +75,8 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
     Raises
     ------
     VexbenchError
-        Data, network, device or folder cannot be used; the folder holds another training; the training diverged.
+        Data, network, device or folder cannot be used; the folder holds another training, or a damaged one; the
+        training diverged.
     KeyboardInterrupt
         After saying how to go on.
     """
@@ -68,15 +84,17 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
     accelerator = find_accelerator(config.device)
     train_set, test_set = open_splits(config.data, config.params, config.size)
     revisions = {"train": train_set.revision} | ({"test": test_set.revision} if test_set else {})
+    # names of classes and files are not markup
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     if claim(config, revisions):
-        console.print(f"{config.out} holds this training, finished; nothing to do.", soft_wrap=True)
+        say(f"{config.out} holds this training, finished; nothing to do.")
         return config.out
-    say = partial(console.print, highlight=False, soft_wrap=True)
 
     names = train_set.class_names
     torch.manual_seed(config.seed)
-    # before the images are read, so that a wrong name is told at once
+    # before the images are read, so that a wrong name or size is told at once
     module = build(config.model, len(names), pretrained=config.pretrained)
+    try_size(module, config)
     material = gather(
         train_set, test_set, size=config.size, validation=config.validation, seed=config.seed, console=console
     )
@@ -86,6 +104,10 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
     say(f"{title} ({parameters(module) / 1e6:.2f} million parameters) on {train_set.title}, {config.size} pixels:")
     say(f"{len(division.train)} images to train, {len(division.validation)} to validate, {len(material.test)} to test")
     say("left out: " + ", ".join(f"{count} {reason}" for reason, count in material.left_out.items()))
+    for skipped in material.skipped[:NAMED]:
+        say(f"  {skipped.reason}")
+    if len(material.skipped) > NAMED:
+        say(f"  and {len(material.skipped) - NAMED} more, which the card will name")
 
     learner = Learner(
         module,
@@ -117,6 +139,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
             "params": {key: value for key, value in config.params.items() if key != "root"},
             "counts": material.counts,
             "left_out": material.left_out,
+            "skipped": [asdict(skipped) for skipped in material.skipped],
         },
         training=config.model_dump(include={"seed", "pretrained", "batch_size", "validation", "patience"})
         | {"learning_rate": config.peak_rate},
@@ -132,6 +155,24 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
     say(", ".join(f"{name} {value:.1%}" for name, value in card["accuracy_per_class"].items() if value is not None))
     say(f"{card['seconds']:.0f} s of training; the weights of epoch {best_epoch} are in {config.out}")
     return config.out
+
+
+def try_size(module: nn.Module, config: TrainConfig) -> None:
+    """Pass one black image through the network.
+
+    Raises
+    ------
+    VexbenchError
+        The network does not take images of this size.
+    """
+    try:
+        with torch.no_grad():
+            Classifier(module).logits(torch.zeros(1, 3, config.size, config.size))
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        raise VexbenchError(
+            f"{config.model} does not take images of {config.size} pixels ({str(error).partition(chr(10))[0]}); "
+            "choose another --size."
+        ) from error
 
 
 def claim(config: TrainConfig, revisions: dict[str, str]) -> bool:
@@ -169,6 +210,7 @@ def claim(config: TrainConfig, revisions: dict[str, str]) -> bool:
 
 def fit(learner: Learner, config: TrainConfig, accelerator: str, console: Console) -> int:
     """Train to the end or to early stopping, put the best epoch's weights into the network; return that epoch."""
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     last = config.out / LAST
     stopping = EarlyStopping("validation_loss", patience=config.patience)
     checkpoint = partial(ModelCheckpoint, config.out, save_on_train_epoch_end=True, enable_version_counter=False)
@@ -188,22 +230,44 @@ def fit(learner: Learner, config: TrainConfig, accelerator: str, console: Consol
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
         )
-        if last.is_file():
-            console.print(f"going on with {config.out} after its last finished epoch", soft_wrap=True)
+        state = read_state(last) if last.is_file() else None
+        if state:
+            say(f"going on with {config.out} after its last finished epoch")
         try:
-            trainer.fit(learner, ckpt_path=last if last.is_file() else None, weights_only=True)
+            if state and state["callbacks"][stopping.state_key]["wait_count"] >= config.patience:
+                # killed between early stopping and the card; Lightning would train on
+                learner.on_load_checkpoint(state)
+                stopping.load_state_dict(state["callbacks"][stopping.state_key])
+            else:
+                trainer.fit(learner, ckpt_path=last if state else None, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C, which it also switches off
             signal.signal(signal.SIGINT, signal.default_int_handler)
             kept = len(learner.curves)
             told = f"{kept} finished epoch{' is' if kept == 1 else 's are'} kept" if kept else "no epoch was finished"
-            console.print(f"interrupted; {told}: the same command goes on from there.", soft_wrap=True)
+            say(f"interrupted; {told}: the same command goes on from there.")
             raise KeyboardInterrupt from None
     if stopping.stopped_epoch:
-        console.print(f"stopped early: no better validation loss in {config.patience} epochs")
-    kept = torch.load(config.out / BEST, map_location="cpu", weights_only=True)
+        say(f"stopped early: no better validation loss in {config.patience} epochs")
+    kept = read_state(config.out / BEST)
     learner.load_state_dict(kept["state_dict"])
     learner.module.to(find_device(accelerator), memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     return kept["epoch"] + 1
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what Lightning saved.
+
+    Raises
+    ------
+    VexbenchError
+        The file is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        raise VexbenchError(
+            f"{path} is missing or damaged; delete {path.with_name(LAST)}, and the same command trains from the start."
+        ) from error
 
 
 def find_accelerator(device: str) -> str:

@@ -31,6 +31,9 @@ TITLES: Final = {
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+AUXILIARY: Final = ("googlenet", "inception_v3")
+"""torchvision's networks with auxiliary heads; their weights come from TensorFlow, with its normalisation."""
+
 
 def architectures() -> dict[str, list[str]]:
     """Names that `build` knows without asking timm: our own, and torchvision's classifiers."""
@@ -79,6 +82,8 @@ def normalisation(
     import timm
 
     name = architecture.removeprefix("timm/")
+    if architecture in AUXILIARY:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     if architecture in architectures()["torchvision"] or not timm.is_model(name):
         return IMAGENET_MEAN, IMAGENET_STD
     config = timm.get_pretrained_cfg(name)
@@ -88,23 +93,21 @@ def normalisation(
 def _from_torchvision(architecture: str, num_classes: int, pretrained: bool) -> nn.Module:
     from torchvision import models
 
-    # auxiliary heads give tuples instead of logits; torchvision insists on them for its weights, so they go afterwards
-    auxiliary = {"googlenet", "inception_v3"} & {architecture}
-    options = {"init_weights": not pretrained} if auxiliary else {}
+    # auxiliary heads give tuples instead of logits
+    options = {"aux_logits": False, "init_weights": not pretrained} if architecture in AUXILIARY else {}
     if not pretrained:
-        if auxiliary:
-            options["aux_logits"] = False
         return models.get_model(architecture, weights=None, num_classes=num_classes, **options)
     weights = models.get_model_weights(architecture)["DEFAULT"]
     try:
-        module = models.get_model(architecture, weights=weights, **options)
+        if architecture in AUXILIARY:
+            # given its weights, torchvision insists on the heads, and turns ImageNet's normalisation into TensorFlow's
+            module = models.get_model(architecture, weights=None, **options)
+            kept = weights.get_state_dict(progress=True, check_hash=True)
+            module.load_state_dict({key: value for key, value in kept.items() if not key.lower().startswith("aux")})
+        else:
+            module = models.get_model(architecture, weights=weights)
     except (OSError, RuntimeError) as error:
         raise _unavailable(architecture, error) from error
-    if auxiliary:
-        for name in ("aux1", "aux2", "AuxLogits"):
-            if hasattr(module, name):
-                setattr(module, name, None)
-        module.aux_logits = False  # pyright: ignore[reportArgumentType]
     return module if num_classes == len(weights.meta["categories"]) else _new_head(module, num_classes)
 
 
@@ -114,10 +117,12 @@ def _new_head(module: nn.Module, num_classes: int) -> nn.Module:
         (name, part) for name, part in reversed(list(module.named_modules())) if isinstance(part, nn.Linear | nn.Conv2d)
     )
     if isinstance(last, nn.Linear):
-        head: nn.Module = nn.Linear(last.in_features, num_classes)
+        head: nn.Module = nn.Linear(last.in_features, num_classes, bias=last.bias is not None)
     else:
         head = nn.Conv2d(last.in_channels, num_classes, kernel_size=1)
     module.set_submodule(name, head)
+    if hasattr(module, "num_classes"):
+        module.num_classes = num_classes  # pyright: ignore[reportArgumentType]
     return module
 
 

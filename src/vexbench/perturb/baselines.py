@@ -1,7 +1,5 @@
 """Images in which the evidence is missing."""
 
-from typing import Literal
-
 import torch
 from torch.nn import functional
 
@@ -11,7 +9,6 @@ from vexbench.seeds import generator
 from vexbench.types import Images
 
 BASELINES = ("black", "white", "grey", "mean", "blur", "uniform")
-Baseline = Literal["black", "white", "grey", "mean", "blur", "uniform"]
 
 
 def baseline(probe: Probe, name: str) -> Images:
@@ -40,7 +37,7 @@ def baseline(probe: Probe, name: str) -> Images:
             return blurred(images, sigma=5.0, radius=5)
         case "uniform":
             noise = [
-                torch.rand(images.shape[1:], generator=generator(probe.seed, "uniform", key))
+                torch.rand(images.shape[1:], generator=generator(probe.seed, "uniform", key), dtype=torch.float32)
                 for key in probe.fingerprints
             ]
             return torch.stack(noise).to(images.device)

@@ -14,7 +14,7 @@ def gaussian(probe: Probe, samples: int) -> Iterator[Images]:
     for draw in range(samples):
         yield torch.stack(
             [
-                torch.randn(image.shape, generator=generator(probe.seed, "gaussian", key, draw))
+                torch.randn(image.shape, generator=generator(probe.seed, "gaussian", key, draw), dtype=torch.float32)
                 for image, key in zip(probe.images, probe.fingerprints, strict=True)
             ]
         ).to(probe.images.device)
@@ -25,7 +25,8 @@ def uniform(probe: Probe, samples: int) -> Iterator[Images]:
     for draw in range(samples):
         yield torch.stack(
             [
-                torch.rand(image.shape, generator=generator(probe.seed, "uniform", key, draw)).mul_(2).sub_(1)
+                2 * torch.rand(image.shape, generator=generator(probe.seed, "uniform", key, draw), dtype=torch.float32)
+                - 1
                 for image, key in zip(probe.images, probe.fingerprints, strict=True)
             ]
         ).to(probe.images.device)
