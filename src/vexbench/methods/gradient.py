@@ -18,8 +18,13 @@ def saliency(probe: Probe) -> Maps:
     return gradients.abs().amax(1)
 
 
-@method(family="gradient", title="Guided backprop", paper="Springenberg et al. 2014, arXiv:1412.6806", signed=True,
-        needs=("ReLUs",))
+@method(
+    family="gradient",
+    title="Guided backprop",
+    paper="Springenberg et al. 2014, arXiv:1412.6806",
+    signed=True,
+    needs=("ReLUs",),
+)
 def guided_backprop(probe: Probe) -> Maps:
     """Gradient with what is negative stopped at every ReLU.
 

@@ -5,12 +5,14 @@ from itertools import product
 from math import inf
 
 import torch
+from torch import Tensor
 
 from vexbench.errors import VexbenchError
 from vexbench.perturb.baselines import baseline as baseline_images
 from vexbench.perturb.noise import gaussian
 from vexbench.probe import Probe
 from vexbench.registry import method
+from vexbench.rules import gating
 from vexbench.types import Images, Maps
 
 
@@ -88,3 +90,24 @@ def starts(length: int, patch: int, stride: int) -> range:
     ([0, 3, 6], [0, 3, 6, 9], [0])
     """
     return range(0, max(length - patch, 0) + stride, stride) if length > patch else range(1)
+
+
+@method(
+    family="perturbation",
+    title="DeconvNet",
+    paper="Zeiler & Fergus 2013, arXiv:1311.2901",
+    signed=True,
+    needs=("ReLUs",),
+)
+def deconvnet(probe: Probe) -> Maps:
+    """What is projected back to the image when ReLU acts on the signal instead of on the gradient.
+
+    R = max(R', 0) at each ReLU, unpooled to where the maxima were (Zeiler & Fergus 2013, section 2.1); M = sum_c R_c.
+    """
+    (signals,) = probe.input_gradients([probe.images], lambda: gating(rectified, "deconvnet"))
+    return signals.sum(1)
+
+
+def rectified(signal: Tensor, _passed: Tensor) -> Tensor:
+    """What is positive, wherever the ReLU was."""
+    return signal.relu()
