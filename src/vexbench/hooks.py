@@ -79,6 +79,21 @@ def observing(module: nn.Module) -> Iterator[list[tuple[str, nn.Module, Tensor]]
             handle.remove()
 
 
+@contextmanager
+def recording(layer: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collect copies of (input, output) of a layer, since what follows may be in place; one for each of its calls."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def record(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append((inputs[0].detach().clone(), output.detach().clone()))
+
+    handle = layer.register_forward_hook(record)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
 Rule = Callable[..., Any]
 """What stands in for an operation of the network: called with that operation's function, then its arguments."""
 

@@ -19,6 +19,9 @@ from vexbench.types import Curves, Features, Images, Logits, Maps, Masks, Target
 
 Output = Literal["logit", "probability", "log_probability"]
 
+Within = Callable[[], AbstractContextManager[object]]
+"""A context for each pass through the network."""
+
 ALIGNED: Final = 4
 """Images in a pass come in fours, the last one repeated where need be, and its copies forgotten.
 
@@ -135,27 +138,32 @@ class Probe:
     @cached_property
     def trace(self) -> LayerTrace:
         """Activations and gradients at the target layer: one forward, one short backward, shared by all who ask."""
-        name, layer = self.classifier.layer(self.images)
+        return self.trace_at("")
+
+    def trace_at(self, name: str, within: Within = nullcontext) -> LayerTrace:
+        """Activations and gradients at a layer; the target layer where the name is empty.
+
+        `within` gives a context for each pass, such as rules for another backward pass.
+        """
+        name, layer = self.classifier.layer(self.images, name)
         traces: list[LayerTrace] = []
         rows: list[Logits] = []
         for images, targets in zip(
             self.images.split(self.batch_size), self.targets.split(self.batch_size), strict=True
         ):
             with differentiating():
-                with cutting(layer, name) as leaves:
+                with cutting(layer, name) as leaves, within():
                     logits = self._forward(images)
                 *earlier, gradients = gradients_of(logits, targets, leaves)
             if gradients is None or any(other is not None for other in earlier):
                 raise VexbenchError(
-                    f"the logits do not hang on the last output of target layer '{name}' alone; "
-                    "choose another target_layer=."
+                    f"the logits do not hang on the last output of layer '{name}' alone; choose another layer."
                 )
             self.passes.partial += len(images)
             rows.append(logits.detach())
             traces.append(LayerTrace(*(part.detach()[: len(images)].float() for part in (leaves[-1], gradients))))
-        self.__dict__.setdefault(
-            "logits", torch.cat(rows)
-        )  # the same forward pass; asked for first, it stays as it was
+        # the same forward pass; asked for first, it stays as it was
+        self.__dict__.setdefault("logits", torch.cat(rows))
         return LayerTrace(*(torch.cat(parts) for parts in zip(*traces, strict=True)))
 
     def scores(self, variants: Iterable[Images], output: Output = "logit") -> Curves:
@@ -171,9 +179,7 @@ class Probe:
         """The target's score where each mask shows the image and hides the rest behind the baseline: (N, K)."""
         return self.scores((baseline + mask[:, None] * (self.images - baseline) for mask in masks), output)
 
-    def input_gradients(
-        self, variants: Iterable[Images], within: Callable[[], AbstractContextManager[object]] = nullcontext
-    ) -> Iterator[Images]:
+    def input_gradients(self, variants: Iterable[Images], within: Within = nullcontext) -> Iterator[Images]:
         """The gradient of the target's logit with respect to each variant, one (N, 3, H, W) after the other.
 
         `within` gives a context for each pass, such as rules for another backward pass.
@@ -181,9 +187,11 @@ class Probe:
         pending: list[Tensor] = []
         count = len(self.images)
         for images, targets in self._batches(variants):
-            with differentiating(), within():
+            with differentiating():
                 leaf = images.detach().clone().requires_grad_()
-                (gradients,) = gradients_of(self._forward(leaf), targets, [leaf])
+                with within():
+                    logits = self._forward(leaf)
+                (gradients,) = gradients_of(logits, targets, [leaf])
             if gradients is None:
                 raise VexbenchError(
                     "the logits do not depend on the image; is there a detach() in the network's forward?"

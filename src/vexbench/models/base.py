@@ -144,8 +144,13 @@ class Classifier:
 
     _classes: int | None = None
 
-    def layer(self, images: Images) -> tuple[str, nn.Module]:
-        """The target layer's name and module; found by a pass over one image where none was given."""
+    def layer(self, images: Images, name: str = "") -> tuple[str, nn.Module]:
+        """A layer's name and module; without a name the target layer, found by a pass over one image if need be."""
+        if name:
+            layers = dict(self.module.named_modules())
+            if name not in layers:
+                raise unknown("layer", name, filter(None, layers))
+            return name, layers[name]
         if self._found is None:
             self._found = self.target_layer if self.target_layer is not None else find_target_layer(self, images[:1])
         return self._found, self.module.get_submodule(self._found)
