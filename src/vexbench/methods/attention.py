@@ -143,7 +143,7 @@ def attention_map(probe: Probe) -> Maps:
     if not gates:
         raise NotApplicable("this network has no attention block, whose map could be shown; use sag_cam or grad_cam.")
     before, after = passed_through(probe, gates[-1])
-    return after.abs().sum(1) / defined(before.abs().sum(1))
+    return (after.abs().sum(1) / defined(before.abs().sum(1))).float()
 
 
 GATES = ("SpatialAttn", "LightSpatialAttn", "SpatialAttention", "SpatialGate")
@@ -161,14 +161,14 @@ def passed_through(probe: Probe, block: nn.Module) -> tuple[Features, Features]:
     with recording(block) as seen:
         probe.scores([probe.images])
     # the last batch may be filled up
-    before, after = (torch.cat(parts)[: len(probe.images)].float() for parts in zip(*seen, strict=True))
+    before, after = (torch.cat(parts)[: len(probe.images)] for parts in zip(*seen, strict=True))
     return before, after
 
 
 def own_affinity(block: nn.Module, features: Features) -> Float[Tensor, "N hw hw"]:
     """The block's own attention: row j says from which places i the place j gathers."""
     with torch.no_grad():
-        return block.affinity(features)  # pyright: ignore[reportCallIssue]
+        return block.affinity(features).float()  # pyright: ignore[reportCallIssue]
 
 
 def feature_affinity(features: Features) -> Float[Tensor, "N hw hw"]:

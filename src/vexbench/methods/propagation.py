@@ -63,10 +63,14 @@ def box(layer: Linear, values: Tensor, signal: Tensor, *, low: Tensor, high: Ten
     terms = [
         layer.term(values),
         Term(
-            low.expand_as(values), -layer.weight.clamp(min=0), None if layer.bias is None else -layer.bias.clamp(min=0)
+            low.to(values).expand_as(values),
+            -layer.weight.clamp(min=0),
+            None if layer.bias is None else -layer.bias.clamp(min=0),
         ),
         Term(
-            high.expand_as(values), -layer.weight.clamp(max=0), None if layer.bias is None else -layer.bias.clamp(max=0)
+            high.to(values).expand_as(values),
+            -layer.weight.clamp(max=0),
+            None if layer.bias is None else -layer.bias.clamp(max=0),
         ),
     ]
     return layer.share(terms, signal)
@@ -120,7 +124,7 @@ def lrp_epsilon_plus_flat(probe: Probe) -> Maps:
 
     ε in linear layers, z⁺ (α = 1, β = 0) in convolutions, flat in the first one (Kohlbrenner et al. 2020, section 2.3).
     """
-    return relevance(probe, "lrp_epsilon_plus_flat", composite(partial(alpha_beta, alpha=1, beta=0), flat))
+    return relevance(probe, "lrp_epsilon_plus_flat", composite(partial(alpha_beta, alpha=1.0, beta=0.0), flat))
 
 
 @lrp("LRP-ε-γ box", "Montavon et al. 2019, doi:10.1007/978-3-030-28954-6_10")
@@ -129,8 +133,8 @@ def lrp_epsilon_gamma_box(probe: Probe) -> Maps:
 
     ε in linear layers, γ = 0.25 in convolutions, z^B with the range [0, 1] in the first one (Montavon et al. 2019).
     """
-    ends = (probe.images.new_full((1, 3, 1, 1), end) for end in (0.0, 1.0))
-    low, high = (probe.classifier.normalise(end) for end in ends)
+    with torch.inference_mode(False):  # what a caller's inference mode makes takes no part in a backward pass
+        low, high = (probe.classifier.normalise(probe.images.new_full((1, 3, 1, 1), end)) for end in (0.0, 1.0))
     share = composite(partial(gamma, strength=0.25), partial(box, low=low, high=high))
     return relevance(probe, "lrp_epsilon_gamma_box", share)
 
@@ -141,4 +145,4 @@ def lrp_alpha2_beta1(probe: Probe) -> Maps:
 
     R_i = Σ_j (2 z⁺_ij / z⁺_j − z⁻_ij / z⁻_j) R_j in convolutions, ε in linear layers (Bach et al. 2015, eq. 60).
     """
-    return relevance(probe, "lrp_alpha2_beta1", composite(partial(alpha_beta, alpha=2, beta=1)))
+    return relevance(probe, "lrp_alpha2_beta1", composite(partial(alpha_beta, alpha=2.0, beta=1.0)))
