@@ -4,8 +4,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from vexbench.differences import Differences
+from vexbench.errors import unknown
 from vexbench.probe import Probe
 from vexbench.registry import method
 from vexbench.relevance import Linear, Rules, Term, handing_down
@@ -146,3 +149,46 @@ def lrp_alpha2_beta1(probe: Probe) -> Maps:
     R_i = Σ_j (2 z⁺_ij / z⁺_j − z⁻_ij / z⁻_j) R_j in convolutions, ε in linear layers (Bach et al. 2015, eq. 60).
     """
     return relevance(probe, "lrp_alpha2_beta1", composite(partial(alpha_beta, alpha=2.0, beta=1.0)))
+
+
+@method(
+    family="propagation",
+    title="DeepLIFT",
+    paper="Shrikumar et al. 2017, arXiv:1704.02685",
+    signed=True,
+    needs=("operations with a rule: linear ones, activations, max pooling, products",),
+)
+def deep_lift(probe: Probe, *, baseline: str = "black") -> Maps:
+    """Difference of the logit from a baseline's, handed back by the differences of all inputs on the way.
+
+    M = sum_c (x − x₀)_c m_c, m the product of Δy/Δx (the rescale rule) at activations and of the weights at linear
+    operations (Shrikumar et al. 2017, eq. 3 and section 3.5.1); its sum is y(x) − y(x₀).
+
+    Parameters
+    ----------
+    baseline
+        black, white or grey: the same for all images.
+
+    Raises
+    ------
+    NotApplicable
+        The network has an operation without a rule.
+    VexbenchError
+        Another baseline.
+    """
+    if baseline not in PLAIN:
+        raise unknown("plain baseline", baseline, PLAIN)
+    return differences(probe, "deep_lift", torch.full_like(probe.images[:1], PLAIN[baseline]))
+
+
+PLAIN = {"black": 0.0, "white": 1.0, "grey": 0.5}
+
+
+def differences(probe: Probe, name: str, start: Float[Tensor, "1 3 H W"]) -> Maps:
+    """DeepLIFT from one baseline for all images: its run, then theirs, forward and backward."""
+    rescale = Differences(name)
+    with rescale.noting():
+        Probe(probe.classifier, start, [0], seed=probe.seed).logits  # noqa: B018
+    probe.passes.forward += len(start)
+    (multipliers,) = probe.input_gradients([probe.images], rescale.comparing)
+    return ((probe.images - start) * multipliers).sum(1)
