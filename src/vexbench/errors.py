@@ -14,8 +14,8 @@ class NotApplicable(VexbenchError):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> VexbenchError:
     """Build the error for a name that does not exist, with the nearest ones that do."""
-    names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    names = sorted(set(known))
+    near = get_close_matches(name, names, n=3, cutoff=0.6)
     if not names:
         return VexbenchError(f"unknown {kind} '{name}'; there are none, leave it out.")
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}."

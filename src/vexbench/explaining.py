@@ -29,7 +29,10 @@ def maps_of(probe: Probe, choice: Choice) -> Maps:
     VexbenchError
         The method returned a wrong shape or values that are not finite.
     """
-    maps = METHODS[choice.name].function(probe, **choice.params).detach().float()
+    maps = METHODS[choice.name].function(probe, **choice.params)
+    if not isinstance(maps, Tensor):
+        raise VexbenchError(f"method '{choice.name}' must return maps (N, h, w), not {type(maps).__name__}.")
+    maps = maps.detach().float()
     count, _, height, width = probe.images.shape
     if maps.ndim != 3 or len(maps) != count:
         raise VexbenchError(f"method '{choice.name}' must return {count} maps (N, h, w), not {tuple(maps.shape)}.")
@@ -58,7 +61,11 @@ def scores_of(
     }.items():
         if need in metric.needs and given[need] is None:
             raise VexbenchError(f"metric '{choice.name}' needs {how}.")
-    return metric.function(*(given[need] for need in metric.needs), **choice.params)
+    scores = metric.function(*(given[need] for need in metric.needs), **choice.params)
+    if not isinstance(scores, Tensor) or scores.shape != (len(maps),):
+        came = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise VexbenchError(f"metric '{choice.name}' must return one score per image ({len(maps)},), not {came}.")
+    return scores
 
 
 @overload

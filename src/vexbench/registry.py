@@ -250,6 +250,8 @@ def metric(
     version: int = 1,
 ) -> Callable[[F], F]:
     """Register a function to one score per image as a metric; its required parameters are its needs."""
+    if direction not in ("higher", "lower"):
+        raise VexbenchError(f"a metric's direction is 'higher' or 'lower', whichever is better, not '{direction}'.")
 
     def register(function: F) -> F:
         parameters = inspect.signature(function).parameters.values()

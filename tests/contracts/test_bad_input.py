@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import vexbench as vb
+from vexbench.registry import METHODS, METRICS
 
 
 class TwoBranches(nn.Module):
@@ -306,3 +307,30 @@ def test_a_radius_that_is_none(refuses_scores, radius):
 
 def test_a_name_close_to_nothing_lists_what_there_is(refuses):
     refuses("unknown method 'zzzz'", "known:", "grad_cam", "saliency", method="zzzz")
+
+
+def test_images_of_a_size_that_the_network_does_not_take():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 5))
+    with pytest.raises(vb.VexbenchError, match=r"the network cannot take images of 9×9 pixels \(.*multiplied"):
+        vb.explain(vb.Classifier(network), torch.rand(2, 3, 9, 9), None, "saliency")
+
+
+def test_methods_and_metrics_that_return_something_else(gap_network, images, targets, monkeypatch):
+    monkeypatch.setattr(METHODS, "_entries", dict(METHODS._entries))
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    vb.methods()
+
+    @vb.method(family="cam", title="Nothing", paper="none")
+    def nothing(probe):
+        """Forget to return."""
+
+    @vb.metric(family="complexity", title="One", paper="none", direction="lower")
+    def one(maps):
+        """Average over the images."""
+        return maps.mean()
+
+    classifier = vb.Classifier(gap_network)
+    with pytest.raises(vb.VexbenchError, match="method 'nothing' must return maps"):
+        vb.explain(classifier, images, targets, "nothing")
+    with pytest.raises(vb.VexbenchError, match=r"metric 'one' must return one score per image \(9,\), not \(\)"):
+        vb.evaluate(classifier, images, targets, images[:, 0], "one")

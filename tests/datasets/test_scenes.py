@@ -189,9 +189,9 @@ def test_images_belong_to_the_caller() -> None:
     [
         ({"split": "tests"}, "did you mean test"),
         ({"variant": "short"}, "did you mean shortcut"),
-        ({"per_class": 0}, "per_class must be at least 1"),
-        ({"size": 4}, "size 16"),
-        ({"seed": -1}, "seed 0"),
+        ({"per_class": 0}, "per_class=0, .* must be at least 1"),
+        ({"size": 4}, "size=4, .* 16"),
+        ({"seed": -1}, "seed=-1, .* 0"),
     ],
 )
 def test_what_is_said_when_something_is_wrong(options: dict[str, object], reason: str) -> None:

@@ -256,4 +256,4 @@ def test_interruption_says_how_to_go_on(vexbench, monkeypatch, tmp_path):
     monkeypatch.setattr("vexbench.bench.run.maps_of", interrupt)
     code, _, err = vexbench("run", "--data", "scenes", "--per-class", "1", "--out", tmp_path / "study")
     assert code == 130
-    assert "goes on where it was" in err
+    assert "the same command goes on from there" in err

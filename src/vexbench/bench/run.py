@@ -84,11 +84,28 @@ def _claim(study: Plan) -> None:
                 f"{store.root} holds a study with another {' and '.join(changed)} "
                 f"({', '.join(f'{key} {before.get(key)}' for key in changed)}); choose another --out."
             )
+        # an empty list of methods or metrics means all there are
+        lost = [
+            f"{key} {', '.join(_name(item) for item in gone)}"
+            for key in ("datasets", "models", "methods", "metrics")
+            if (gone := [item for item in before[key] or ["all"] if config[key] and item not in config[key]])
+        ]
+        if lost:
+            raise VexbenchError(
+                f"{store.root} holds a study that has also {'; '.join(lost)}; choose another --out, or name them too."
+            )
         if before != config:
             files.write_json(store.study, {**described, "config": config, "title": study.config.title})
         return
     made_with = provenance(study.device)
     files.write_json(store.study, {"title": study.config.title, "config": config, "provenance": made_with})
+
+
+def _name(item: str | dict[str, Any]) -> str:
+    if isinstance(item, str):
+        return item
+    params = ", ".join(f"{key}={value}" for key, value in item.items() if key != "name")
+    return f"{item['name']}({params})" if params else item["name"]
 
 
 @final
@@ -210,7 +227,7 @@ class Runner:
             path = self.study.store.metric(place, metric)
             try:
                 if "regions" in METRICS[metric.name].needs and regions is None:
-                    raise NotApplicable(f"dataset '{group.dataset.name}' says not where the evidence is.")
+                    raise NotApplicable(f"dataset '{group.dataset.name}' does not say where the evidence is.")
                 scores = scores_of(metric, maps, probe(), regions=regions, explain=reexplain(method))
             except Exception as error:  # noqa: BLE001  a metric that fails must not end the study; the reason is recorded
                 _record_failure(path.with_suffix(".failed.json"), error)

@@ -69,5 +69,5 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            typer.echo("\ninterrupted; the same command goes on where it was.", err=True)
+            typer.echo("interrupted", err=True)
         raise

@@ -109,7 +109,8 @@ def _print_tables(report: "Report") -> None:
     from rich.table import Table
 
     console = Console(width=None if Console().is_terminal else 100)
-    table = Table(title=escape(str(report.root)), title_justify="left", box=None, header_style="bold", pad_edge=False)
+    console.print(escape(str(report.root)), style="italic", soft_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("class", overflow="fold")
     for split in report.counts:
         table.add_column(escape(split), justify="right", overflow="fold")

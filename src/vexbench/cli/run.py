@@ -7,6 +7,9 @@ import typer
 
 from vexbench.errors import VexbenchError
 
+QUIET = 15.0
+"""Seconds between two lines of progress where there is no terminal."""
+
 
 def run(
     study: Annotated[
@@ -47,6 +50,7 @@ def run(
     """
     from collections import Counter
     from importlib.resources import as_file, files
+    from time import monotonic
 
     from rich.console import Console
     from rich.progress import (
@@ -93,16 +97,26 @@ def run(
         console=console,
     )
     with bar:
-        task = bar.add_task("opening", total=None)
+        task, silent_since = bar.add_task("opening", total=None), monotonic()
 
         def progress(doing: str, done: int, total: int) -> None:
             bar.update(task, description=f"{doing:<42.42}", completed=done, total=total)
+            # without a terminal the bar is not drawn before the end
+            nonlocal silent_since
+            if not console.is_terminal and (now := monotonic()) > silent_since + QUIET:
+                silent_since, left = now, bar.tasks[0].time_remaining
+                rest = f", about {left:.0f} s left" if left else ""
+                console.print(f"{done}/{total}{rest}: {doing}", highlight=False, markup=False, soft_wrap=True)
 
         if is_sealed(config):
             bar.update(task, description="finished before; nothing to do", completed=1, total=1)
             result = vb.Result(config.out)
         else:
-            result = vb.run(config, progress=progress)
+            try:
+                result = vb.run(config, progress=progress)
+            except KeyboardInterrupt:
+                console.print("what was finished is kept: the same command goes on from there.")
+                raise
             seal(config)
     for reason, cells in result.failures().items():
         by_metric = Counter(metric for cell in cells if (metric := cell.partition(" ")[2]))

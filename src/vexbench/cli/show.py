@@ -31,7 +31,7 @@ def show(
 
     from rich.console import Console
 
-    from vexbench.report.answer import headline
+    from vexbench.report.answer import headline, support
     from vexbench.report.words import plural
     from vexbench.results.frame import load
     from vexbench.stats.summary import summarise
@@ -46,6 +46,8 @@ def show(
     for summary in summaries:
         console.print(f"\n{summary.group.title}, {plural(summary.result.total, 'image')}", style="bold")
         console.print(headline(summary))
+        for line in support(summary):
+            console.print(f"- {line}")
         for table in _tables(summary):
             console.print()
             console.print(table)

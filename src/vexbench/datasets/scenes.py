@@ -82,7 +82,7 @@ def scenes(
         raise unknown("variant of scenes", variant, VARIANTS)
     if per_class < 1 or size < 16 or seed < 0:
         raise VexbenchError(
-            f"scenes: per_class must be at least 1, size 16 and seed 0, not {per_class}, {size} and {seed}."
+            f"scenes: per_class={per_class}, size={size}, seed={seed}, but they must be at least 1, 16 and 0."
         )
     labels = np.repeat(np.arange(len(CLASS_NAMES)), per_class).tolist()
     numbers = list(range(per_class)) * len(CLASS_NAMES)

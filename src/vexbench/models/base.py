@@ -13,6 +13,9 @@ from vexbench.hooks import cutting, evaluating, observing
 from vexbench.models.identity import describe
 from vexbench.types import Images, Logits
 
+WRONG_SIZE = ("shapes cannot be multiplied", "size is too small", "size can't be greater than")
+"""How torch says that an image has not the size that a network takes."""
+
 
 @final
 class Classifier:
@@ -120,8 +123,14 @@ class Classifier:
         VexbenchError
             The network's output is not one row of logits per image.
         """
-        with evaluating(self.module):
-            output = self.module(self.normalise(images).to(self.dtype))
+        try:
+            with evaluating(self.module):
+                output = self.module(self.normalise(images).to(self.dtype))
+        except RuntimeError as error:
+            if not any(words in str(error) for words in WRONG_SIZE):
+                raise
+            size, reason = "×".join(map(str, images.shape[2:])), str(error).partition("\n")[0]
+            raise VexbenchError(f"the network cannot take images of {size} pixels ({reason}); resize them.") from error
         if not isinstance(output, Tensor) or output.ndim != 2:
             came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise VexbenchError(

@@ -92,7 +92,8 @@ def read_card(path: Path) -> Card:
     """Read the part of a card that loading needs."""
     if not path.is_file():
         raise VexbenchError(
-            f"checkpoint: no {CARD} in {path.parent}; write one with architecture, class_names, mean, std, input_size."
+            f"checkpoint: there is no {CARD} in {path.parent.absolute()}, which says what the weights are; write one "
+            "with architecture, class_names, mean, std, input_size."
         )
     try:
         return Card.model_validate_json(path.read_bytes())

@@ -168,7 +168,7 @@ def try_size(module: nn.Module, config: TrainConfig) -> None:
     try:
         with torch.no_grad():
             Classifier(module).logits(torch.zeros(1, 3, config.size, config.size))
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+    except (VexbenchError, RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
         raise VexbenchError(
             f"{config.model} does not take images of {config.size} pixels ({str(error).partition(chr(10))[0]}); "
             "choose another --size."

@@ -40,7 +40,9 @@ def question(summary: Summary) -> str:
 def headline(summary: Summary) -> str:
     """Who leads overall, in one sentence; honest when nobody does."""
     ranks = summary.overall
-    if ranks is None or not summary.candidates:
+    if not summary.candidates:
+        return "Only controls were run; there is no method to rank."
+    if ranks is None:
         return "There is no ranking yet: no metric has enough scores of every method."
     if len(summary.candidates) == 1:
         return f"There is nothing to compare {_names(summary, summary.candidates)} with yet."
@@ -79,9 +81,9 @@ def support(summary: Summary) -> list[str]:
         told.append(f"{_names(summary, same)} get the same scores here: on this network they are one method.")
     elif len(same) > 1:
         told.append(f"{_names(summary, same)} rank the same here, though their scores differ.")
-    ahead = [i for i in summary.controls if ranks.mean[i] <= ranks.mean[best]]
+    ahead = [i for i in summary.controls if i in ranks.leaders([best, i])]
     if ahead:
-        rank = "ranks no worse, though it knows" if len(ahead) == 1 else "rank no worse, though they know"
+        rank = "is not told apart from it, and knows" if len(ahead) == 1 else "are not told apart from it, and know"
         told.append(
             f"Careful: {_names(summary, ahead)} {rank} nothing of the network. "
             "This study has not shown that any method explains it."

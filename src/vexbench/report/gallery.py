@@ -165,11 +165,12 @@ def tiles(
         for row, tile in enumerate(shown):
             top, left = row * (height + foot), column * (width + gap)
             canvas[top : top + height, left : left + width] = tile
-    inch = 1.05 / width
-    size = canvas.shape[1] * inch, canvas.shape[0] * inch + 0.75
+    inch, margin = 1.05 / width, 0.12
+    bars = sorted({signed for _, signed in methods})
+    size = canvas.shape[1] * inch + 2 * margin, canvas.shape[0] * inch + 0.75
     with drawing():
         figure = Figure(size)
-        axes = figure.add_axes((0, 0.5 / size[1], 1, 1 - 0.75 / size[1]))
+        axes = figure.add_axes((margin / size[0], 0.5 / size[1], 1 - 2 * margin / size[0], 1 - 0.75 / size[1]))
         axes.set_axis_off()
         axes.imshow(canvas, interpolation="antialiased", aspect="auto")
         for column, title in enumerate(["image", *(title for title, _ in methods)]):
@@ -177,14 +178,19 @@ def tiles(
             axes.text(x, -0.04 * height, title, ha="center", va="bottom", fontsize=6.5)
         for row, caption in enumerate(captions):
             axes.text(0, row * (height + foot) + 1.03 * height, caption, va="top", fontsize=6.5)
-        for place, signed in enumerate(sorted({signed for _, signed in methods})):
-            bar = figure.add_axes(((0.2 + 2.6 * place) / size[0], 0.3 / size[1], 2.2 / size[0], 0.1 / size[1]))
+        room = (size[0] - 2 * margin + 0.2) / len(bars)
+        for place, signed in enumerate(bars):
+            left, long = margin + room * place, min(2.2, room - 0.2)
+            bar = figure.add_axes((left / size[0], 0.3 / size[1], long / size[0], 0.1 / size[1]))
             bar.imshow(bar_colours(signed=signed)[None], aspect="auto")
             bar.set_yticks([])
             bar.set_xticks(
                 [0, 128, 255] if signed else [0, 255], ["against", "0", "for"] if signed else ["0", "strongest"]
             )
             bar.tick_params(labelsize=6.5, labelcolor=LIGHT["muted"])
+            labels = bar.get_xticklabels()
+            labels[0].set_horizontalalignment("left")
+            labels[-1].set_horizontalalignment("right")
             bar.spines[:].set_visible(False)
     return figure
 
