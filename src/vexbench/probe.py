@@ -183,7 +183,7 @@ class Probe:
                 rows.append(of_target(read(self._forward(images), output), self.targets[which]))
         return self._curves(rows)
 
-    def _curves(self, rows: list[Scores]) -> Curves:
+    def _curves(self, rows: list[Tensor]) -> Curves:
         count = len(self.images)
         return torch.cat(rows).view(-1, count).T if rows else self.images.new_zeros((count, 0))
 
@@ -206,15 +206,16 @@ class Probe:
     def _behind(self, features: Features, which: Targets) -> Logits:
         """Logits from features that stand in for the target layer's."""
         uses, alone = self._cut
-        return self._logits_from(features, self._stranger if alone else self.images[which], uses)
+        return self._logits_from(features, None if alone else self.images[which], uses)
 
-    def _logits_from(self, features: Features, images: Tensor, uses: int) -> Logits:
-        """Logits from features behind other images' way to them: each image's own, or one image for all."""
+    def _logits_from(self, features: Features, images: Images | None, uses: int) -> Logits:
+        """Logits from features behind the images' own way to them, or behind a stranger's."""
         _, layer = self.classifier.layer(self.images)
-        self.passes.forward += len(images)
-        self.passes.partial += len(features) if len(images) == 1 else 0
+        self.passes.forward += 1 if images is None else len(images)
+        self.passes.partial += len(features) if images is None else 0
         with replacing(layer, padded(features), uses):
-            return self.classifier.logits(images if len(images) == 1 else padded(images))[: len(features)]
+            # one row per row of features, also behind a single image
+            return self.classifier.logits(self._stranger if images is None else padded(images))[: len(features)]
 
     @property
     def _stranger(self) -> Images:
@@ -233,7 +234,7 @@ class Probe:
             expected = self._forward(self.images[:ALIGNED]).detach()
         with torch.no_grad():
             try:
-                found = self._logits_from(leaves[-1].detach()[: len(expected)], self._stranger, len(leaves))
+                found = self._logits_from(leaves[-1].detach()[: len(expected)], None, len(leaves))
             except Exception:  # noqa: BLE001  sizes that do not fit, or what they lead to; other errors come again
                 return len(leaves), False
         rounding = max(1e-5, torch.finfo(self.classifier.dtype).eps) * expected.abs().max()

@@ -2,9 +2,9 @@
 
 import sys
 
-from vexbench.methods import cam, controls, gradient, path, perturbation
+from vexbench.methods import cam, controls, gradient, masking_cam, path, perturbation
 from vexbench.registry import Listing
 
-__all__ = ["cam", "controls", "gradient", "path", "perturbation"]
+__all__ = ["cam", "controls", "gradient", "masking_cam", "path", "perturbation"]
 
 sys.modules[__name__].__class__ = Listing
