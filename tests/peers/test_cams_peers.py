@@ -5,6 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional
 
 import vexbench as vb
 
@@ -83,3 +86,39 @@ def test_what_differs_still_does(small_case, item):
     installed(pair)
     ours = vb.explain(*small_case, pair.method, **chosen)
     assert cams.correlations(ours, pair.maps(*small_case)).min() < 0.9999
+
+
+class Overwritten(nn.Module):
+    """Like torchvision's densenets: a functional ReLU behind the target layer, in place or not."""
+
+    def __init__(self):
+        super().__init__()
+        self.inplace, self.features = True, nn.Conv2d(3, 12, 3, stride=2)
+        self.hidden, self.head = nn.Conv2d(12, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, images):
+        features = functional.relu(self.features(images), inplace=self.inplace)
+        return self.head(self.hidden(features).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "item", [item for item in cams.SAME if item[0].method in ("xgrad_cam", "finer_cam", "eigen_cam")], ids=name
+)
+def test_libraries_see_features_that_an_in_place_relu_has_overwritten(item):
+    """That is why they differ on densenet121: what they record is a view of what the ReLU then clears.
+
+    Without the in-place ReLU, which changes nothing in the network, theirs are ours; ours are the same with it.
+    """
+    pair, chosen = item
+    installed(pair)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Overwritten().eval()
+    case = case_of(vb.Classifier(network, target_layer="features"), 2, 32)
+    ours, theirs = [], []
+    for network.inplace in (True, False):
+        ours.append(vb.explain(*case, pair.method, **chosen))
+        theirs.append(pair.maps(*case))
+    assert torch.equal(*ours)
+    assert cams.correlations(ours[0], theirs[0]).min() < 0.999
+    assert cams.correlations(ours[0], theirs[1]).min() > 0.9999
