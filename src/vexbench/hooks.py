@@ -60,6 +60,24 @@ def cutting(layer: nn.Module, name: str) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
+def replacing(layer: nn.Module, features: Tensor, use: int) -> Iterator[None]:
+    """Let other features stand in for what the layer gives at its `use`-th use, spatial outputs counted."""
+    uses = 0
+
+    def replace(_module: nn.Module, _args: Any, output: Any) -> Tensor | None:
+        nonlocal uses
+        uses += isinstance(output, Tensor) and output.ndim == 4
+        # a copy, since an in-place layer may follow
+        return features.to(output.dtype, copy=True) if uses == use and output.ndim == 4 else None
+
+    handle = layer.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def observing(module: nn.Module) -> Iterator[list[tuple[str, nn.Module, Tensor]]]:
     """Collect (name, module, output) of every part of a network, in the order in which they finish."""
     finished: list[tuple[str, nn.Module, Tensor]] = []

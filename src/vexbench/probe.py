@@ -12,15 +12,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vexbench.errors import VexbenchError
-from vexbench.hooks import cutting
+from vexbench.hooks import cutting, replacing
 from vexbench.models.base import Classifier
-from vexbench.seeds import fingerprint
-from vexbench.types import Curves, Features, Images, Logits, Maps, Masks, Targets
+from vexbench.seeds import fingerprint, generator
+from vexbench.types import Curves, Features, Images, Logits, Maps, Masks, Scores, Targets
 
 Output = Literal["logit", "probability", "log_probability"]
 
 Within = Callable[[], AbstractContextManager[object]]
 """A context for each pass through the network."""
+Score = Callable[[Logits, Targets], Scores]
+"""What a gradient is of: one number per image, from the logits and the targets."""
 
 ALIGNED: Final = 4
 """Images in a pass come in fours, the last one repeated where need be, and its copies forgotten.
@@ -33,10 +35,10 @@ do not depend on the batch (docs/decisions/0008-passes-in-fours.md).
 @final
 @dataclass
 class Passes:
-    """Images that went through the network: whole forward and backward passes, and backward passes cut short.
+    """Images that went through the network: whole forward and backward passes, and those behind the target layer only.
 
-    A backward pass to the input costs what a forward pass costs, since no weight gradients are computed;
-    one that stops at the target layer costs next to nothing in a network whose head is small.
+    A backward pass to the input costs what a forward pass costs, since no weight gradients are computed; one that
+    stops at the target layer, or a forward pass that begins there, costs next to nothing where the head is small.
     """
 
     forward: int = 0
@@ -138,46 +140,110 @@ class Probe:
     @cached_property
     def trace(self) -> LayerTrace:
         """Activations and gradients at the target layer: one forward, one short backward, shared by all who ask."""
-        return self.trace_at("")
-
-    def trace_at(self, name: str, within: Within = nullcontext) -> LayerTrace:
-        """Activations and gradients at a layer; the target layer where the name is empty.
-
-        `within` gives a context for each pass, such as rules for another backward pass.
-        """
-        name, layer = self.classifier.layer(self.images, name)
-        traces: list[LayerTrace] = []
         rows: list[Logits] = []
-        for images, targets in zip(
-            self.images.split(self.batch_size), self.targets.split(self.batch_size), strict=True
-        ):
+
+        def keeping(logits: Logits, targets: Targets) -> Scores:
+            rows.append(logits.detach())
+            return of_target(logits, targets)
+
+        (trace,) = self.traces([self.images], keeping)
+        self.__dict__.setdefault(
+            "logits", torch.cat(rows)
+        )  # the same forward pass; asked for first, it stays as it was
+        return trace
+
+    def traces(
+        self, variants: Iterable[Images], score: Score | None = None, *, layer: str = "", within: Within = nullcontext
+    ) -> Iterator[LayerTrace]:
+        """Activations and gradients at a layer for each variant of the images, (N, C, h, w) each.
+
+        The layer is the target layer where no other is named; the gradients are those of the target's logit, or of
+        another score of the logits, one number per image. `within` gives a context for each pass forward, such as rules
+        for another way back.
+        """
+        name, part = self.classifier.layer(self.images, layer)
+        pending: list[tuple[Tensor, Tensor]] = []
+        count = len(self.images)
+        for images, which in self._batches(variants):
             with differentiating():
-                with cutting(layer, name) as leaves, within():
+                with cutting(part, name) as leaves, within():
                     logits = self._forward(images)
-                *earlier, gradients = gradients_of(logits, targets, leaves)
+                *earlier, gradients = gradients_of(logits, self.targets[which], leaves, score or of_target)
             if gradients is None or any(other is not None for other in earlier):
                 raise VexbenchError(
                     f"the logits do not hang on the last output of layer '{name}' alone; choose another layer."
                 )
             self.passes.partial += len(images)
-            rows.append(logits.detach())
-            traces.append(LayerTrace(*(part.detach()[: len(images)].float() for part in (leaves[-1], gradients))))
-        # the same forward pass; asked for first, it stays as it was
-        self.__dict__.setdefault("logits", torch.cat(rows))
-        return LayerTrace(*(torch.cat(parts) for parts in zip(*traces, strict=True)))
+            activations, gradients = (part.detach()[: len(images)].float() for part in (leaves[-1], gradients))
+            pending.extend(zip(activations, gradients, strict=True))
+            while len(pending) >= count > 0:
+                yield LayerTrace(*map(torch.stack, zip(*pending[:count], strict=True)))
+                pending = pending[count:]
 
     def scores(self, variants: Iterable[Images], output: Output = "logit") -> Curves:
         """The target's score of K variants of each image, streamed: (N, K)."""
         rows: list[Tensor] = []
         with torch.no_grad():
-            for images, targets in self._batches(variants):
-                rows.append(read(self._forward(images), output).gather(1, targets[:, None])[:, 0])
+            for images, which in self._batches(variants):
+                rows.append(of_target(read(self._forward(images), output), self.targets[which]))
+        return self._curves(rows)
+
+    def _curves(self, rows: list[Tensor]) -> Curves:
         count = len(self.images)
         return torch.cat(rows).view(-1, count).T if rows else self.images.new_zeros((count, 0))
 
     def scores_masked(self, masks: Iterable[Masks], baseline: Images, output: Output = "logit") -> Curves:
         """The target's score where each mask shows the image and hides the rest behind the baseline: (N, K)."""
         return self.scores((baseline + mask[:, None] * (self.images - baseline) for mask in masks), output)
+
+    def scores_from(self, features: Iterable[Features], output: Output = "logit") -> Curves:
+        """The target's score where the target layer gives other features, K variants of each image's: (N, K).
+
+        Only the network behind the layer is passed through, where its logits hang on nothing else; else the whole.
+        """
+        rows: list[Tensor] = []
+        with torch.no_grad():
+            for values, which in self._batches(features):
+                logits = self._behind(values, which)
+                rows.append(of_target(read(logits, output), self.targets[which]))
+        return self._curves(rows)
+
+    def _behind(self, features: Features, which: Targets) -> Logits:
+        """Logits from features that stand in for the target layer's."""
+        uses, alone = self._cut
+        return self._logits_from(features, None if alone else self.images[which], uses)
+
+    def _logits_from(self, features: Features, images: Images | None, uses: int) -> Logits:
+        """Logits from features behind the images' own way to them, or behind a stranger's."""
+        _, layer = self.classifier.layer(self.images)
+        self.passes.forward += 1 if images is None else len(images)
+        self.passes.partial += len(features) if images is None else 0
+        with replacing(layer, padded(features), uses):
+            # one row per row of features, also behind a single image
+            return self.classifier.logits(self._stranger if images is None else padded(images))[: len(features)]
+
+    @property
+    def _stranger(self) -> Images:
+        """One image of noise, which is none of the probe's."""
+        shape = (1, *self.images.shape[1:])
+        return torch.rand(shape, generator=generator("stranger"), dtype=torch.float32).to(self.images.device)
+
+    @cached_property
+    def _cut(self) -> tuple[int, bool]:
+        """How often the target layer is used, and whether the logits hang on its last features alone.
+
+        Tried: with a stranger in front, some images' features must give those images' logits.
+        """
+        name, layer = self.classifier.layer(self.images)
+        with differentiating(), cutting(layer, name) as leaves:
+            expected = self._forward(self.images[:ALIGNED]).detach()
+        with torch.no_grad():
+            try:
+                found = self._logits_from(leaves[-1].detach()[: len(expected)], None, len(leaves))
+            except Exception:  # noqa: BLE001  sizes that do not fit, or what they lead to; other errors come again
+                return len(leaves), False
+        rounding = max(1e-5, torch.finfo(self.classifier.dtype).eps) * expected.abs().max()
+        return len(leaves), found.shape == expected.shape and bool((found - expected).abs().max() <= rounding)
 
     def input_gradients(self, variants: Iterable[Images], within: Within = nullcontext) -> Iterator[Images]:
         """The gradient of the target's logit with respect to each variant, one (N, 3, H, W) after the other.
@@ -186,12 +252,12 @@ class Probe:
         """
         pending: list[Tensor] = []
         count = len(self.images)
-        for images, targets in self._batches(variants):
+        for images, which in self._batches(variants):
             with differentiating():
                 leaf = images.detach().clone().requires_grad_()
                 with within():
                     logits = self._forward(leaf)
-                (gradients,) = gradients_of(logits, targets, [leaf])
+                (gradients,) = gradients_of(logits, self.targets[which], [leaf], of_target)
             if gradients is None:
                 raise VexbenchError(
                     "the logits do not depend on the image; is there a detach() in the network's forward?"
@@ -202,22 +268,28 @@ class Probe:
                 yield torch.stack(pending[:count])
                 pending = pending[count:]
 
-    def _batches(self, variants: Iterable[Images]) -> Iterator[tuple[Images, Targets]]:
-        """Join variants of few images, and split those of many, into batches of at most `batch_size`."""
+    def _batches(self, variants: Iterable[Features]) -> Iterator[tuple[Features, Targets]]:
+        """Join variants of few images, and split those of many, into batches of at most `batch_size`.
+
+        With each the images' rows.
+        """
         count = len(self.images)
         together = max(1, self.batch_size // max(count, 1))
-        stream = iter(variants)
+        rows, stream = torch.arange(count, device=self.images.device), iter(variants)
         while group := list(islice(stream, together)):
             with torch.inference_mode(False):
-                images, targets = torch.cat(group), self.targets.repeat(len(group))
-            yield from zip(images.split(self.batch_size), targets.split(self.batch_size), strict=True)
+                values, which = torch.cat(group), rows.repeat(len(group))
+            yield from zip(values.split(self.batch_size), which.split(self.batch_size), strict=True)
 
     def _forward(self, images: Images) -> Logits:
-        count = len(images)
-        self.passes.forward += count
-        if lacking := -count % ALIGNED:
-            images = torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])
-        return self.classifier.logits(images)[:count]
+        self.passes.forward += len(images)
+        return self.classifier.logits(padded(images))[: len(images)]
+
+
+def padded(values: Tensor) -> Tensor:
+    """Images, or features, in fours, the last one repeated."""
+    lacking = -len(values) % ALIGNED
+    return torch.cat([values, values[-1:].expand(lacking, -1, -1, -1)]) if lacking else values
 
 
 @contextmanager
@@ -227,8 +299,15 @@ def differentiating() -> Iterator[None]:
         yield
 
 
-def gradients_of(logits: Logits, targets: Targets, leaves: list[Tensor]) -> tuple[Tensor | None, ...]:
-    """Gradients of the targets' logits with respect to the leaves; None where a leaf has no effect on the logits.
+def of_target(scores: Float[Tensor, "N classes"], targets: Targets) -> Scores:
+    """Each row's number at its target."""
+    return scores.gather(1, targets[:, None])[:, 0]
+
+
+def gradients_of(
+    logits: Logits, targets: Targets, leaves: list[Tensor], score: Score = of_target
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the targets' scores with respect to the leaves; None where a leaf has no effect on the logits.
 
     Raises
     ------
@@ -239,7 +318,7 @@ def gradients_of(logits: Logits, targets: Targets, leaves: list[Tensor]) -> tupl
         raise VexbenchError(
             "the logits have no gradient; is there a torch.no_grad() or detach() in the network's forward?"
         )
-    return torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), leaves, allow_unused=True)
+    return torch.autograd.grad(score(logits, targets).sum(), leaves, allow_unused=True)
 
 
 def read(logits: Logits, output: Output) -> Float[Tensor, "N classes"]:

@@ -2,9 +2,9 @@
 
 import sys
 
-from vexbench.methods import attention, cam, controls, gradient, path, perturbation, propagation
+from vexbench.methods import attention, cam, controls, gradient, masking_cam, path, perturbation, propagation
 from vexbench.registry import Listing
 
-__all__ = ["attention", "cam", "controls", "gradient", "path", "perturbation", "propagation"]
+__all__ = ["attention", "cam", "controls", "gradient", "masking_cam", "path", "perturbation", "propagation"]
 
 sys.modules[__name__].__class__ = Listing

@@ -95,7 +95,8 @@ def rules(name: str, share: Share = excitation) -> Rules:
 def winners(probe: Probe, layer: str, within: Within) -> Maps:
     """What arrives at a layer, or at the image, summed over the channels."""
     if layer != "input":
-        return probe.trace_at(layer, within).gradients.sum(1)
+        (trace,) = probe.traces([probe.images], layer=layer, within=within)
+        return trace.gradients.sum(1)
     (signals,) = probe.input_gradients([probe.images], within)
     return signals.sum(1)
 
@@ -112,7 +113,7 @@ def sag_cam(probe: Probe) -> Maps:
     of it is explained in docs/decisions.
     """
     name, block = attention_block(probe)
-    activations, gradients = probe.trace_at(name)
+    activations, gradients = probe.trace if not name else next(probe.traces([probe.images], layer=name))
     evidence = weighted(gradients.mean((2, 3), keepdim=True), activations)
     affinity = feature_affinity(activations) if block is None else own_affinity(block, passed_through(probe, block)[0])
     return (affinity @ evidence.flatten(1)[:, :, None]).view_as(evidence)

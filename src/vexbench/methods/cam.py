@@ -1,12 +1,16 @@
 """Class activation maps: weighted sums of the target layer's channels."""
 
+from math import inf
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vexbench.errors import VexbenchError, unknown
 from vexbench.models.base import head_weights
-from vexbench.probe import Probe
+from vexbench.probe import Probe, of_target
 from vexbench.registry import method
-from vexbench.types import Features, Maps
+from vexbench.types import Features, Logits, Maps, Scores, Targets
 
 
 def weighted(weights: Float[Tensor, "N C #h #w"], activations: Features) -> Maps:
@@ -70,3 +74,111 @@ def hires_cam(probe: Probe) -> Maps:
     """
     activations, gradients = probe.trace
     return weighted(gradients, activations)
+
+
+@method(family="cam", title="XGrad-CAM", paper="Fu et al. 2020, arXiv:2008.02312")
+def xgrad_cam(probe: Probe) -> Maps:
+    """Weight each channel by its mean gradient, places weighing as they are active.
+
+    M = ReLU(sum_k w_k A_k), w_k = sum_ij g_kij A_kij / sum_ij A_kij, 0 where that sum is  (Fu et al. 2020, eq. 8)
+    """
+    activations, gradients = probe.trace
+    total = activations.sum((2, 3), keepdim=True)
+    slopes = (gradients * activations).sum((2, 3), keepdim=True)
+    return weighted(slopes.where(total != 0, 0) / total.where(total != 0, 1), activations)
+
+
+@method(family="cam", title="LayerCAM", paper="Jiang et al. 2021, doi:10.1109/TIP.2021.3089943")
+def layer_cam(probe: Probe) -> Maps:
+    """Weight each place of each channel by its own gradient where that is positive.
+
+    M = ReLU(sum_k ReLU(g_k) ⊙ A_k)  (Jiang et al. 2021, eq. 5-7)
+    """
+    activations, gradients = probe.trace
+    return weighted(gradients.relu(), activations)
+
+
+@method(family="cam", title="Eigen-CAM", paper="Muhammad & Yeasin 2020, arXiv:2008.00299")
+def eigen_cam(probe: Probe, *, centred: bool = True) -> Maps:
+    """First principal component of the features, whatever the class.
+
+    M = ReLU(O v), O the (h·w × C) matrix of A, v its first right singular vector  (Muhammad & Yeasin 2020, eq. 2-3)
+
+    A singular vector has no sign of its own: it gets the one with which O v grows with the sum over the channels, that
+    is, sum_k v_k > 0: high is where the features are strong.
+
+    Parameters
+    ----------
+    centred
+        Take the channels' means off before, as for a principal component; the paper's equation does not.
+    """
+    return first_component(probe.trace.activations, centred).relu()
+
+
+@method(family="cam", title="Eigen-Grad-CAM", paper="Muhammad & Yeasin 2020, arXiv:2008.00299; pytorch-grad-cam")
+def eigen_grad_cam(probe: Probe, *, centred: bool = True) -> Maps:
+    """First principal component of the features times their gradients.
+
+    M = ReLU(O v), O the (h·w × C) matrix of g ⊙ A, v its first right singular vector  (no paper: Eigen-CAM's eq. 2-3
+    after HiResCAM's product)
+
+    The sign is the one with which O v grows with the sum over the channels, here HiResCAM's evidence for the class.
+
+    Parameters
+    ----------
+    centred
+        Take the channels' means off before, as for a principal component.
+    """
+    activations, gradients = probe.trace
+    return first_component(gradients * activations, centred).relu()
+
+
+def first_component(features: Features, centred: bool) -> Maps:
+    """Places along the direction in which the channels vary most, or are largest; its coordinates sum to 0 or more."""
+    places = features.flatten(2).transpose(1, 2)
+    if centred:
+        places = places - places.mean(1, keepdim=True)
+    direction = torch.linalg.svd(places, full_matrices=False).Vh[:, :1]
+    direction = direction * torch.where(direction.sum(2, keepdim=True) < 0, -1, 1)
+    return (places * direction).sum(2).unflatten(1, features.shape[2:])
+
+
+@method(family="cam", title="Finer-CAM", paper="Zhang et al. 2025, arXiv:2501.11309")
+def finer_cam(probe: Probe, *, classes: int = 3, strength: float = 0.6, weighting: str = "equal") -> Maps:
+    """Grad-CAM of what sets the class apart from those most like it.
+
+    M = ReLU(sum_k w_k A_k), w_k = mean_ij d(y − γ sum_d p_d y_d)/dA_kij, p_d = 1/D, over the D classes d whose logits
+    are nearest to y  (Zhang et al. 2025, eq. 5-7)
+
+    Parameters
+    ----------
+    classes
+        D, or as many as there are.
+    strength
+        γ: 0 is Grad-CAM.
+    weighting
+        equal, or probability, as in the authors' code: p_d is the class's share of their probabilities, and is
+        differentiated too.
+
+    Raises
+    ------
+    VexbenchError
+        Less than one class, a strength that is negative or not finite, or a weighting that does not exist.
+    """
+    if classes < 1 or not 0 <= strength < inf:
+        raise VexbenchError(
+            f"finer_cam: classes must be at least 1 and strength at least 0, not {classes} and {strength}."
+        )
+    if weighting not in ("equal", "probability"):
+        raise unknown("weighting", weighting, ("equal", "probability"))
+
+    def difference(logits: Logits, targets: Targets) -> Scores:
+        own = of_target(logits, targets)
+        distance = (logits.detach() - own.detach()[:, None]).abs().scatter(1, targets[:, None], inf)
+        nearest = distance.topk(min(classes, logits.shape[1] - 1), largest=False).indices
+        similar = logits.gather(1, nearest)
+        shares = similar.softmax(1) if weighting == "probability" else 1 / max(similar.shape[1], 1)
+        return own - strength * (shares * similar).sum(1)
+
+    ((activations, gradients),) = probe.traces([probe.images], difference)
+    return weighted(gradients.mean((2, 3), keepdim=True), activations)

@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Any, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vexbench.errors import NotApplicable, VexbenchError, unknown
@@ -115,8 +116,8 @@ class Classifier:
         mean, std = (torch.tensor(values, device=images.device, dtype=images.dtype) for values in (self.mean, self.std))
         return (images - mean[:, None, None]) / std[:, None, None]
 
-    def logits(self, images: Images) -> Logits:
-        """Outputs for images in [0, 1]; differentiable where gradients are enabled.
+    def logits(self, images: Images) -> Float[Tensor, "rows classes"]:
+        """Outputs for images in [0, 1], a row for each; differentiable where gradients are enabled.
 
         Raises
         ------
