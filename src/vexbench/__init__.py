@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vexbench.models.train import TrainConfig, train
     from vexbench.probe import Probe
     from vexbench.registry import Choice, DatasetEntry, MethodEntry, MetricEntry, dataset, method, metric
+    from vexbench.synthesising import synthesise
 
     def methods() -> dict[str, MethodEntry]:
         """All methods by id: built in, registered, and from installed plug-ins."""
@@ -48,6 +49,7 @@ _HOMES = {
     "method": "registry",
     "metric": "registry",
     "run": "bench.run",
+    "synthesise": "synthesising",
     "train": "models.train",
 }
 
@@ -71,6 +73,7 @@ __all__ = [
     "metric",
     "metrics",
     "run",
+    "synthesise",
     "train",
 ]
 
