@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vexbench.adapters import from_captum, from_pytorch_grad_cam
     from vexbench.bench.config import StudyConfig
     from vexbench.bench.result import Result
     from vexbench.bench.run import run
@@ -45,6 +46,8 @@ _HOMES = {
     "demo_classifier": "models.checkpoint",
     "evaluate": "explaining",
     "explain": "explaining",
+    "from_captum": "adapters",
+    "from_pytorch_grad_cam": "adapters",
     "load_classifier": "models.checkpoint",
     "method": "registry",
     "metric": "registry",
@@ -67,6 +70,8 @@ __all__ = [
     "demo_classifier",
     "evaluate",
     "explain",
+    "from_captum",
+    "from_pytorch_grad_cam",
     "load_classifier",
     "method",
     "methods",
