@@ -221,16 +221,18 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators of torch, numpy and Python, and leave them as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
+    """Seed the global generators of torch, numpy and Python, in single precision, and leave all as it was."""
+    python, numpy, precision = random.getstate(), np.random.get_state(), torch.get_default_dtype()
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices):
+            torch.set_default_dtype(torch.float32)
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)
             random.seed(seed)
             yield
     finally:
+        torch.set_default_dtype(precision)
         random.setstate(python)
         np.random.set_state(numpy)
 
