@@ -89,25 +89,26 @@ def synthesise(
         captions = [f"{told}{chr(10) if title else ' '}{title}{share:.0%}" for told, share in zip(captions, shares)]
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     with drawing():
-        figure = sheet(pixels, captions, f"{known[method].title}: what {networks[0].name} looks for")
+        figure = sheet(pixels, captions, known[method].title, f"by {networks[0].name}")
         figure.savefig(out, dpi=200, facecolor="white")
     typer.echo(out)
 
 
-def sheet(images: "np.ndarray", captions: list[str], title: str) -> "Figure":
-    """Images (N, H, W, 3) in rows, each with its caption below."""
+def sheet(images: "np.ndarray", captions: list[str], title: str, source: str) -> "Figure":
+    """Images (N, H, W, 3) in rows, each with its caption below, under a title and a line on where they are from."""
     from matplotlib.figure import Figure
 
     across = min(COLUMNS, len(images))
     down = -(-len(images) // across)
     lines = 1 + max(caption.count("\n") for caption in captions)
     tall = INCHES * images.shape[1] / images.shape[2] + 0.06 + 0.15 * lines
-    width, height = across * (INCHES + 0.08) + 0.08, down * tall + 0.42
+    width, height = across * (INCHES + 0.08) + 0.08, down * tall + 0.5
     figure = Figure((width, height))
-    figure.text(0.08 / width, 1 - 0.12 / height, title, va="top", fontsize=8, fontweight="bold")
+    figure.text(0.08 / width, 1 - 0.1 / height, title, va="top", fontsize=8, fontweight="bold")
+    figure.text(0.08 / width, 1 - 0.26 / height, source, va="top", fontsize=6.5)
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(number, across)
-        left, top = 0.08 + column * (INCHES + 0.08), height - 0.36 - row * tall
+        left, top = 0.08 + column * (INCHES + 0.08), height - 0.44 - row * tall
         side = INCHES * images.shape[1] / images.shape[2]
         axes = figure.add_axes((left / width, (top - side) / height, INCHES / width, side / height))
         axes.imshow(image, interpolation="bicubic")
