@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vexbench.adapters import from_captum, from_pytorch_grad_cam
     from vexbench.bench.config import StudyConfig
     from vexbench.bench.result import Result
     from vexbench.bench.run import run
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vexbench.models.train import TrainConfig, train
     from vexbench.probe import Probe
     from vexbench.registry import Choice, DatasetEntry, MethodEntry, MetricEntry, dataset, method, metric
+    from vexbench.synthesising import synthesise
 
     def methods() -> dict[str, MethodEntry]:
         """All methods by id: built in, registered, and from installed plug-ins."""
@@ -44,10 +46,13 @@ _HOMES = {
     "demo_classifier": "models.checkpoint",
     "evaluate": "explaining",
     "explain": "explaining",
+    "from_captum": "adapters",
+    "from_pytorch_grad_cam": "adapters",
     "load_classifier": "models.checkpoint",
     "method": "registry",
     "metric": "registry",
     "run": "bench.run",
+    "synthesise": "synthesising",
     "train": "models.train",
 }
 
@@ -65,12 +70,15 @@ __all__ = [
     "demo_classifier",
     "evaluate",
     "explain",
+    "from_captum",
+    "from_pytorch_grad_cam",
     "load_classifier",
     "method",
     "methods",
     "metric",
     "metrics",
     "run",
+    "synthesise",
     "train",
 ]
 

@@ -158,10 +158,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @final
 class Registry(Mapping[str, E], Generic[E]):
-    """Entries by id, in the order of their families, filled by importing the package and the installed plug-ins."""
+    """Entries by id, in the order of their families, filled by importing the package and the installed plug-ins.
 
-    def __init__(self, kind: str, package: str, families: tuple[str, ...]) -> None:
+    `elsewhere` is a registry of the same ids for another purpose: a name of that one is refused with the `hint`.
+    """
+
+    def __init__(
+        self, kind: str, package: str, families: tuple[str, ...], elsewhere: "Registry[E] | None" = None, hint: str = ""
+    ) -> None:
         self.kind, self.package, self._families, self._entries = kind, package, families, dict[str, E]()
+        self._elsewhere, self._hint = elsewhere, hint
 
     def _load(self) -> dict[str, E]:
         import_module(self.package)
@@ -170,6 +176,8 @@ class Registry(Mapping[str, E], Generic[E]):
 
     def __getitem__(self, name: str) -> E:
         if name not in self._entries and name not in self._load():
+            if self._elsewhere is not None and name in self._elsewhere:
+                raise VexbenchError(f"'{name}' {self._hint}")
             raise unknown(self.kind, name, self._entries)
         return self._entries[name]
 
@@ -205,10 +213,14 @@ def _load_plugins() -> None:
             warnings.warn(f"the plug-in '{plugin.name}' ({plugin.value}) cannot be loaded: {told}", stacklevel=2)
 
 
+FAMILIES = ("gradient", "path", "cam", "perturbation", "synthesis", "attention", "propagation", "shapley", "control")
+SYNTHESES = Registry[MethodEntry]("synthesis", "vexbench.methods", ("synthesis",))
 METHODS = Registry[MethodEntry](
     "method",
     "vexbench.methods",
-    ("gradient", "path", "cam", "perturbation", "attention", "propagation", "shapley", "synthesis", "control"),
+    FAMILIES,
+    SYNTHESES,
+    "makes an image of a class, not a map of an image: use vb.synthesise() or `vexbench synthesise`.",
 )
 METRICS = Registry[MetricEntry](
     "metric",
@@ -223,8 +235,13 @@ class Listing(ModuleType):
     """A package that lists its registry when called: ``vb.methods`` is the folder, ``vb.methods()`` the list."""
 
     def __call__(self) -> dict[str, Any]:
-        """The package's entries by id."""
-        return {**{registry.package: registry for registry in (METHODS, METRICS, DATASETS)}[self.__name__]}
+        """The package's entries by id, family by family."""
+        listed = {**{registry.package: registry for registry in (METHODS, METRICS, DATASETS)}[self.__name__]}
+        if self.__name__ != METHODS.package:
+            return listed
+        rank = {family: place for place, family in enumerate(FAMILIES)}
+        both = {**listed, **SYNTHESES}
+        return {name: both[name] for name in sorted(both, key=lambda name: rank.get(both[name].family, len(rank)))}
 
 
 def method(
@@ -235,6 +252,19 @@ def method(
     def register(function: F) -> F:
         entry = MethodEntry(function.__name__, title, family, paper, function, version, signed=signed, needs=needs)
         METHODS.add(entry)
+        return function
+
+    return register
+
+
+def synthesis(*, title: str, paper: str, needs: tuple[str, ...] = (), version: int = 1) -> Callable[[F], F]:
+    """Register a function from a probe to images of its targets, step by step; its name is the id.
+
+    It yields (share of the work done, images); the last images are the result.
+    """
+
+    def register(function: F) -> F:
+        SYNTHESES.add(MethodEntry(function.__name__, title, "synthesis", paper, function, version, needs=needs))
         return function
 
     return register

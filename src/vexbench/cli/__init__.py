@@ -13,6 +13,7 @@ from vexbench.cli.list import list_entries
 from vexbench.cli.report import report
 from vexbench.cli.run import run
 from vexbench.cli.show import show
+from vexbench.cli.synthesise import synthesise
 from vexbench.cli.train import train
 from vexbench.errors import VexbenchError
 
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in (run, report, show, explain, train, data):
+for command in (run, report, show, explain, synthesise, train, data):
     app.command()(command)
 app.command("list")(list_entries)
 

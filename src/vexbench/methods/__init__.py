@@ -2,9 +2,29 @@
 
 import sys
 
-from vexbench.methods import attention, cam, controls, gradient, masking_cam, path, perturbation, propagation
+from vexbench.methods import (
+    attention,
+    cam,
+    controls,
+    gradient,
+    masking_cam,
+    path,
+    perturbation,
+    propagation,
+    synthesis,
+)
 from vexbench.registry import Listing
 
-__all__ = ["attention", "cam", "controls", "gradient", "masking_cam", "path", "perturbation", "propagation"]
+__all__ = [
+    "attention",
+    "cam",
+    "controls",
+    "gradient",
+    "masking_cam",
+    "path",
+    "perturbation",
+    "propagation",
+    "synthesis",
+]
 
 sys.modules[__name__].__class__ = Listing
