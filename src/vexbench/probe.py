@@ -171,7 +171,8 @@ class Probe:
                 *earlier, gradients = gradients_of(logits, self.targets[which], leaves, score or of_target)
             if gradients is None or any(other is not None for other in earlier):
                 raise VexbenchError(
-                    f"the logits do not hang on the last output of layer '{name}' alone; choose another layer."
+                    f"the logits do not hang on the last output of target layer '{name}' alone; "
+                    f"choose another {'layer' if layer else 'target_layer='}."
                 )
             self.passes.partial += len(images)
             activations, gradients = (part.detach()[: len(images)].float() for part in (leaves[-1], gradients))

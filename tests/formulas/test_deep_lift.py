@@ -9,7 +9,7 @@ from torchvision import models
 import vexbench as vb
 
 
-@pytest.mark.parametrize("name", ["vgg11_bn", "resnet18", "densenet121", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "densenet121", "mobilenet_v3_small"])
 @pytest.mark.parametrize("baseline", ["black", "grey"])
 def test_maps_sum_to_the_difference_of_the_logits(name, baseline):
     """On any graph: sums, concatenations, gates, in-place and functional activations, max pooling."""

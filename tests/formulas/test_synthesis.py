@@ -203,7 +203,7 @@ def test_networks_of_one_size(images):
     """A head that knows one size dreams in one octave; the error says so."""
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 24 * 24, 3))
     classifier = vb.Classifier(network, input_size=24)
-    with pytest.raises(vb.NotApplicable, match=r"no images of 17 × 17 pixels .* use octaves=1") as caught:
+    with pytest.raises(vb.NotApplicable, match=r"takes no images of 17 × 17 pixels .* use octaves=1") as caught:
         vb.synthesise(classifier, [0], "deep_dream", octaves=2, steps=1)
     assert "\n" not in str(caught.value)
     assert vb.synthesise(classifier, [0], "deep_dream", octaves=1, steps=1).shape == (1, 3, 24, 24)

@@ -1,7 +1,7 @@
 """Gradient-based methods that read the gradient at the input."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import torch
@@ -107,24 +107,22 @@ def full_grad(probe: Probe, *, rescaling: str = "channel") -> Maps:
         summed = ((sizes - low) / (high - low).where(varied, 1) * varied).sum(1, keepdim=True)
         return functional.interpolate(summed, probe.images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
-    parts: list[Tensor] = []
+    totals: list[Tensor] = []  # of each pass; the backward pass, which fills them, comes when the context is left
 
-    @contextmanager
-    def watching() -> Iterator[None]:
-        total: list[Tensor] = []
+    def watching() -> AbstractContextManager[None]:
+        totals.append(probe.images.new_zeros(()))
+        place = len(totals) - 1
 
         def add(shares: Tensor) -> None:
             if shares.ndim == 4:
-                total[:] = [sum(total) + spread(shares)]
+                totals[place] = totals[place] + spread(shares)
 
-        with bias_shares(add):
-            yield
-        parts.extend(total)
+        return bias_shares(add)
 
     (gradients,) = probe.input_gradients([probe.images], watching)
     mean = probe.images.new_tensor(probe.classifier.mean)[:, None, None]
     maps = spread((probe.images - mean) * gradients)
-    return maps + torch.cat(parts)[: len(maps)] if parts else maps
+    return maps + torch.cat(totals)[: len(maps)] if all(total.ndim for total in totals) else maps
 
 
 AFFINE: Final = {

@@ -79,7 +79,7 @@ def deep_dream(
             images = (seen + dreamt).clamp(0, 1)
             try:
                 gradients = _shaken(dreaming, images, jitter, probe.targets, step)
-            except RuntimeError as error:
+            except (RuntimeError, VexbenchError) as error:
                 if size == full:
                     raise
                 told = str(error).partition("\n")[0]
