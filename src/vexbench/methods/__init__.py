@@ -2,9 +2,9 @@
 
 import sys
 
-from vexbench.methods import cam, controls, gradient, path, perturbation
+from vexbench.methods import cam, controls, gradient, path, perturbation, smoothing
 from vexbench.registry import Listing
 
-__all__ = ["cam", "controls", "gradient", "path", "perturbation"]
+__all__ = ["cam", "controls", "gradient", "path", "perturbation", "smoothing"]
 
 sys.modules[__name__].__class__ = Listing

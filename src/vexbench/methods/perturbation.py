@@ -2,45 +2,16 @@
 
 from collections.abc import Iterator
 from itertools import product
-from math import inf
 
 import torch
 from torch import Tensor
 
 from vexbench.errors import VexbenchError
 from vexbench.perturb.baselines import baseline as baseline_images
-from vexbench.perturb.noise import gaussian
 from vexbench.probe import Probe
 from vexbench.registry import method
 from vexbench.rules import gating
 from vexbench.types import Images, Maps
-
-
-@method(family="perturbation", title="SmoothGrad", paper="Smilkov et al. 2017, arXiv:1706.03825")
-def smooth_grad(probe: Probe, *, samples: int = 25, noise: float = 0.15) -> Maps:
-    """Gradient averaged over noisy copies of the image; its size, the largest over the colours.
-
-    M = max_c |mean_s dy/dx_c (x + ε_s)|, ε_s ~ N(0, σ²), σ = noise · (max x − min x)  (Smilkov et al. 2017, section 3)
-
-    Parameters
-    ----------
-    samples
-        Noisy copies per image.
-    noise
-        Standard deviation as a share of the image's range.
-
-    Raises
-    ------
-    VexbenchError
-        Less than one sample, or noise that is negative or not finite.
-    """
-    if samples < 1 or not 0 <= noise < inf:
-        raise VexbenchError(f"smooth_grad: samples must be at least 1 and noise at least 0, not {samples} and {noise}.")
-    sigma = noise * (probe.images.amax((1, 2, 3), keepdim=True) - probe.images.amin((1, 2, 3), keepdim=True))
-    total = torch.zeros_like(probe.images)
-    for gradients in probe.input_gradients(probe.images + sigma * draw for draw in gaussian(probe, samples)):
-        total = total + gradients
-    return (total / samples).abs().amax(1)
 
 
 @method(family="perturbation", title="Occlusion", paper="Zeiler & Fergus 2013, arXiv:1311.2901", signed=True)
