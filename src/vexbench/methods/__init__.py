@@ -2,9 +2,9 @@
 
 import sys
 
-from vexbench.methods import cam, controls, gradient, path, perturbation, smoothing
+from vexbench.methods import cam, controls, gradient, path, perturbation, smoothing, surrogate
 from vexbench.registry import Listing
 
-__all__ = ["cam", "controls", "gradient", "path", "perturbation", "smoothing"]
+__all__ = ["cam", "controls", "gradient", "path", "perturbation", "smoothing", "surrogate"]
 
 sys.modules[__name__].__class__ = Listing
