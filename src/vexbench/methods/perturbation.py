@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import product
 from math import nan
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def rise(
     cells: int = 7,
     keep: float = 0.5,
     baseline: str = "grey",
-    output: Output = "probability",
+    output: str = "probability",
 ) -> Maps:
     """Random masks, averaged by the score of what they leave visible.
 
@@ -125,7 +125,6 @@ def rise(
     if masks < 1 or not 0 < keep < 1:
         raise VexbenchError(f"rise: masks must be at least 1 and keep in (0, 1), not {masks} and {keep}.")
     check_cells("rise", probe, cells)
-    check_output(output)
 
     def drawn() -> Iterator[Float[Tensor, "H W"]]:
         # drawn a second time for the average: thousands of masks are not kept
@@ -133,7 +132,7 @@ def rise(
 
     everywhere = probe.images[:, 0]
     shown = (mask.expand_as(everywhere) for mask in drawn())
-    scores = probe.scores_masked(shown, baseline_images(probe, baseline), output)
+    scores = probe.scores_masked(shown, baseline_images(probe, baseline), known_output(output))
     total = torch.zeros_like(everywhere)
     for score, mask in zip(scores.T, drawn(), strict=True):
         total = total + score[:, None, None] * mask
@@ -141,7 +140,7 @@ def rise(
 
 
 @method(family="perturbation", title="Sobol", paper="Fel et al. 2021, arXiv:2111.04138")
-def sobol(probe: Probe, *, samples: int = 32, cells: int = 8, baseline: str = "grey", output: Output = "logit") -> Maps:
+def sobol(probe: Probe, *, samples: int = 32, cells: int = 8, baseline: str = "grey", output: str = "logit") -> Maps:
     """Share of the score's variance that a cell takes part in, alone or with others, when all cells fade at random.
 
     M_i = E_{~i} Var_i(f) / Var(f) ≈ mean_j (f(A_j) − f(A_j with cell i from B_j))² / 2 Var(f)  (Fel et al. 2021, eq. 3;
@@ -167,7 +166,6 @@ def sobol(probe: Probe, *, samples: int = 32, cells: int = 8, baseline: str = "g
     if samples < 2 or samples & (samples - 1):
         raise VexbenchError(f"sobol: samples must be a power of two, 2 or more, not {samples}.")
     check_cells("sobol", probe, cells, most=64)
-    check_output(output)
     (height, width), count = probe.images.shape[2:], cells**2
     labels = grid(height, width, cells).to(probe.images.device)
     first, second = quasi_random(probe, samples, 2 * count).to(probe.images.device).split(count, 1)
@@ -181,7 +179,7 @@ def sobol(probe: Probe, *, samples: int = 32, cells: int = 8, baseline: str = "g
 
     everywhere = probe.images[:, 0]
     visible = (values[labels].expand_as(everywhere) for values in opacities())
-    scores = probe.scores_masked(visible, baseline_images(probe, baseline), output).double()
+    scores = probe.scores_masked(visible, baseline_images(probe, baseline), known_output(output)).double()
     variance = scores[:, : 2 * samples].var(1, correction=0)[:, None]
     changed = scores[:, 2 * samples :].view(-1, count, samples) - scores[:, None, :samples]
     totals = (changed.square().mean(2) / (2 * variance)).where(variance > 0, 0)
@@ -203,10 +201,11 @@ def check_cells(name: str, probe: Probe, cells: int, most: int = 10**6) -> None:
         raise VexbenchError(f"{name}: cells must be between 1 and {most} for these images, not {cells}.")
 
 
-def check_output(output: str) -> None:
-    """Refuse scores that do not exist."""
+def known_output(output: str) -> Output:
+    """The output, or an error with those that there are."""
     if output not in get_args(Output):
         raise unknown("output", output, get_args(Output))
+    return cast(Output, output)
 
 
 @method(family="perturbation", title="Extremal perturbation", paper="Fong et al. 2019, arXiv:1910.08485")

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vexbench.errors import VexbenchError
-from vexbench.methods.perturbation import check_output
+from vexbench.methods.perturbation import known_output
 from vexbench.perturb.baselines import baseline as baseline_images
 from vexbench.perturb.segments import Labels, painted, segmented
-from vexbench.probe import Output, Probe
+from vexbench.probe import Probe
 from vexbench.registry import method
 from vexbench.seeds import generator
 from vexbench.types import Maps, Masks
@@ -30,7 +30,7 @@ def lime(
     width: float = 0.25,
     ridge: float = 1.0,
     baseline: str = "grey",
-    output: Output = "probability",
+    output: str = "probability",
 ) -> Maps:
     """Coefficients of a linear model of the score by segments shown, variants closer to the image weighing more.
 
@@ -63,7 +63,7 @@ def lime(
         raise VexbenchError(
             f"lime: samples must be at least 1, width above 0 and ridge at least 0, not {samples}, {width} and {ridge}."
         )
-    labels = cut("lime", probe, segmentation, segments)
+    labels = segmented(probe.images, segmentation, segments)
     designs = [
         torch.randint(0, 2, (samples, int(label.max()) + 1), generator=generator(probe.seed, "lime", key)).float()
         for label, key in zip(labels, probe.fingerprints, strict=True)
@@ -83,7 +83,7 @@ def kernel_shap(
     segments: int = 49,
     segmentation: str = "slic",
     baseline: str = "grey",
-    output: Output = "logit",
+    output: str = "logit",
 ) -> Maps:
     """Shapley values of the segments, by the linear model of the score that is exact for no segment and for all.
 
@@ -111,7 +111,7 @@ def kernel_shap(
     """
     if samples < 1:
         raise VexbenchError(f"kernel_shap: samples must be at least 1, not {samples}.")
-    labels = cut("kernel_shap", probe, segmentation, segments)
+    labels = segmented(probe.images, segmentation, segments)
     drawn = [
         coalitions(int(label.max()) + 1, samples, generator(probe.seed, "kernel_shap", key))
         for label, key in zip(labels, probe.fingerprints, strict=True)
@@ -124,16 +124,8 @@ def kernel_shap(
     return painted([row.float().to(labels.device) for row in rows], labels)
 
 
-def cut(name: str, probe: Probe, segmentation: str, segments: int) -> Labels:
-    """Segments of the probe's images."""
-    if segments < 1:
-        raise VexbenchError(f"{name}: segments must be at least 1, not {segments}.")
-    return segmented(probe.images, segmentation, segments)
-
-
-def asked(probe: Probe, labels: Labels, designs: list[Tensor], baseline: str, output: Output) -> list[Tensor]:
+def asked(probe: Probe, labels: Labels, designs: list[Tensor], baseline: str, output: str) -> list[Tensor]:
     """The score of each variant of each image, in double precision, where numbers of variants may differ."""
-    check_output(output)
     counts = [len(design) for design in designs]
     placed = [design.to(labels.device) for design in designs]
 
@@ -144,7 +136,7 @@ def asked(probe: Probe, labels: Labels, designs: list[Tensor], baseline: str, ou
                 [design[min(variant, len(design) - 1)][label] for design, label in zip(placed, labels, strict=True)]
             )
 
-    scores = probe.scores_masked(masks(), baseline_images(probe, baseline), output).cpu().double()
+    scores = probe.scores_masked(masks(), baseline_images(probe, baseline), known_output(output)).cpu().double()
     return [row[:count] for row, count in zip(scores, counts, strict=True)]
 
 
