@@ -11,6 +11,8 @@ from vexbench.methods import (
     path,
     perturbation,
     propagation,
+    smoothing,
+    surrogate,
     synthesis,
 )
 from vexbench.registry import Listing
@@ -24,6 +26,8 @@ __all__ = [
     "path",
     "perturbation",
     "propagation",
+    "smoothing",
+    "surrogate",
     "synthesis",
 ]
 

@@ -54,3 +54,12 @@ def sobel_edges(probe: Probe) -> Maps:
     across = light.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8
     kernels = torch.stack([across, across.T])[:, None]
     return functional.conv2d(light, kernels).square().sum(1).sqrt()
+
+
+@method(family="control", title="Input intensity", paper="control: the image itself")
+def input_intensity(probe: Probe) -> Maps:
+    """Brightness of the image: evidence is wherever there is light.
+
+    M = mean over the colours of x
+    """
+    return probe.images.mean(1)

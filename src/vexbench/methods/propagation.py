@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vexbench.differences import Differences
-from vexbench.errors import unknown
+from vexbench.errors import VexbenchError, unknown
+from vexbench.perturb.references import references
 from vexbench.probe import Probe
 from vexbench.registry import method
 from vexbench.relevance import Linear, Rules, Term, handing_down
@@ -192,3 +193,40 @@ def differences(probe: Probe, name: str, start: Float[Tensor, "1 3 H W"]) -> Map
     probe.passes.forward += len(start)
     (multipliers,) = probe.input_gradients([probe.images], rescale.comparing)
     return ((probe.images - start) * multipliers).sum(1)
+
+
+@method(
+    family="propagation",
+    title="DeepLIFT SHAP",
+    paper="Lundberg & Lee 2017, arXiv:1705.07874",
+    signed=True,
+    needs=("operations with a rule: linear ones, activations, max pooling, products",),
+)
+def deep_lift_shap(probe: Probe, *, samples: int = 8, data: str = "scenes") -> Maps:
+    """DeepLIFT averaged over baselines drawn from data.
+
+    M = mean_s M_DeepLIFT(x; x'_s), x'_s ~ D; its sum is y(x) − mean_s y(x'_s) (Lundberg & Lee 2017, section 4.2).
+
+    Parameters
+    ----------
+    samples
+        Baselines, the same for all images.
+    data
+        As for `expected_gradients`: drawn scenes, or a folder of images.
+
+    Raises
+    ------
+    NotApplicable
+        The network has an operation without a rule.
+    VexbenchError
+        Less than one sample, more samples than there are images, or a folder without images.
+    """
+    pool = references(probe, data)
+    if not 1 <= samples <= len(pool):
+        raise VexbenchError(f"deep_lift_shap: samples must be 1 to {len(pool)}, as many as there are, not {samples}.")
+    total = torch.zeros_like(probe.images[:, 0])
+    for place in range(samples):
+        # the pool is sorted by class: every so many of it are of all classes
+        start = pool[place * len(pool) // samples]
+        total = total + differences(probe, "deep_lift_shap", start[None])
+    return total / samples
