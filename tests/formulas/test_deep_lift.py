@@ -7,6 +7,7 @@ from torch.nn import functional
 from torchvision import models
 
 import vexbench as vb
+from vexbench.perturb.references import references
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "densenet121", "mobilenet_v3_small"])
@@ -63,3 +64,20 @@ def test_operations_without_a_rule_are_named():
         vb.explain(
             vb.Classifier(network, class_names="abcd"), torch.rand(1, 3, 8, 8), [0], "deep_lift", baseline="blur"
         )
+
+
+def test_shap_sums_to_the_difference_from_the_mean_of_the_references():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 49, 5))
+    classifier = vb.Classifier(network.double().eval())
+    images = torch.rand(3, 3, 16, 16)
+    probe = vb.Probe(classifier, images, [0, 1, 2])
+    pool = references(probe, "scenes")
+    chosen = pool[[place * len(pool) // 4 for place in range(4)]]
+    with torch.no_grad():
+        mean = classifier.logits(chosen).mean(0)
+        difference = (classifier.logits(images) - mean)[range(3), range(3)]
+    total = vb.explain(classifier, images, [0, 1, 2], "deep_lift_shap", samples=4).sum((1, 2))
+    torch.testing.assert_close(total, difference, rtol=1e-4, atol=1e-5)
+    with pytest.raises(vb.VexbenchError, match="samples must be 1 to 30"):
+        vb.explain(classifier, images, [0, 1, 2], "deep_lift_shap", samples=31)
