@@ -20,7 +20,7 @@ def diffused(images: Images, sigma: float) -> Images:
     return torch.stack([down @ image @ across for image in images])
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def kernel(length: int, sigma: float) -> Float[Tensor, "length length"]:
     """What each pixel of a line gives to each other: diffusion with reflecting ends, diagonal in the cosine basis."""
     waves = torch.arange(length, dtype=torch.float64) * pi / length
