@@ -9,9 +9,11 @@ import pytest
 from parsed import Page, parse
 from synthetic import METHODS, METRICS, write_study
 
+import vexbench as vb
 from vexbench.errors import VexbenchError
 from vexbench.report import palette, report
 from vexbench.report.page import render
+from vexbench.report.taxonomy import TREE
 from vexbench.results import record
 from vexbench.results.frame import load
 from vexbench.results.store import write_json
@@ -238,3 +240,11 @@ def test_page_that_cannot_be_written(tmp_path: Path) -> None:
 def test_folder_without_a_study(tmp_path: Path) -> None:
     with pytest.raises(VexbenchError, match="holds no study"):
         report(tmp_path)
+
+
+def test_the_tree_holds_every_method_in_its_family() -> None:
+    families: dict[str, set[str]] = {}
+    for entry in vb.methods().values():
+        if entry.function.__module__.startswith("vexbench.methods."):
+            families.setdefault(entry.family, set()).add(entry.id)
+    assert {kind: set(names) for kind, names in TREE.items()} == families

@@ -20,6 +20,7 @@ TREE: dict[str, dict[str, str]] = {
         "input_x_gradient": "Input × gradient",
         "guided_backprop": "Guided backprop",
         "full_grad": "FullGrad",
+        "guided_grad_cam": "Guided Grad-CAM",
     },
     "path": {
         "integrated_gradients": "Integrated Gradients",
@@ -32,7 +33,6 @@ TREE: dict[str, dict[str, str]] = {
         "cam": "CAM",
         "grad_cam": "Grad-CAM",
         "grad_cam_plus_plus": "Grad-CAM++",
-        "guided_grad_cam": "Guided Grad-CAM",
         "xgrad_cam": "XGrad-CAM",
         "hires_cam": "HiResCAM",
         "layer_cam": "LayerCAM",
@@ -52,6 +52,10 @@ TREE: dict[str, dict[str, str]] = {
         "extremal_perturbation": "Extremal perturb.",
         "lime": "LIME",
         "sobol": "Sobol",
+        "ss_cam": "SS-CAM",
+        "is_cam": "IS-CAM",
+        "smooth_grad_cam_plus_plus": "Smooth Grad-CAM++",
+        "kernel_shap": "Kernel SHAP",
     },
     "synthesis": {
         "deep_dream": "DeepDream",
@@ -69,8 +73,9 @@ TREE: dict[str, dict[str, str]] = {
         "lrp_epsilon_plus_flat": "LRP-ε⁺ flat",
         "lrp_alpha2_beta1": "LRP-α₂β₁",
         "deep_lift": "DeepLIFT",
+        "lrp_epsilon_gamma_box": "LRP-ε-γ box",
+        "deep_lift_shap": "DeepLIFT SHAP",
     },
-    "shapley": {"kernel_shap": "Kernel SHAP", "deep_lift_shap": "DeepLIFT SHAP"},
     "control": {
         "random": "Random",
         "centre_gaussian": "Centre Gaussian",
