@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from pydantic import ValidationError
+
 
 class VexbenchError(Exception):
     """A mistake in the input, not in vexbench; the command line prints it without a traceback."""
@@ -20,3 +22,14 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> VexbenchError:
         return VexbenchError(f"unknown {kind} '{name}'; there are none, leave it out.")
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}."
     return VexbenchError(f"unknown {kind} '{name}'; {hint}")
+
+
+def refused(kind: str, error: ValidationError, known: Iterable[str]) -> VexbenchError:
+    """Build the error for settings that pydantic refuses: one line for the first of them."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return unknown(kind, key, known)
+    if first["type"] == "too_short":
+        return VexbenchError(f"{kind} '{key}' is empty; name at least one, or leave it out.")
+    return VexbenchError(f"{kind} '{key}': {first['msg']}; got {first['input']!r}.")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from vexbench.errors import VexbenchError, unknown
+from vexbench.errors import VexbenchError, refused
 
 
 def _named(value: Any) -> Any:
@@ -59,13 +59,7 @@ class StudyConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "extra_forbidden":
-                raise unknown("study setting", key, type(self).model_fields) from None
-            if first["type"] == "too_short":
-                raise VexbenchError(f"study setting '{key}' is empty; name at least one, or leave it out.") from None
-            raise VexbenchError(f"study setting '{key}': {first['msg']}; got {first['input']!r}.") from None
+            raise refused("study setting", error, type(self).model_fields) from None
 
     @classmethod
     def read(cls, path: Path, **settings: Any) -> "StudyConfig":

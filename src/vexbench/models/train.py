@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from vexbench.errors import VexbenchError, unknown
+from vexbench.errors import VexbenchError, refused
 from vexbench.models.base import Classifier
 from vexbench.models.card import make_card, parameters
 from vexbench.models.checkpoint import CARD, save_checkpoint
@@ -57,11 +57,7 @@ class TrainConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "extra_forbidden":
-                raise unknown("training setting", key, type(self).model_fields) from None
-            raise VexbenchError(f"training setting '{key}': {first['msg']}; got {first['input']!r}.") from None
+            raise refused("training setting", error, type(self).model_fields) from None
 
     @property
     def peak_rate(self) -> float:
