@@ -23,6 +23,8 @@ from vexbench.report.gallery import tiles
 SIDE = 224
 DEAR = {"masks", "segments", "area", "designs"}
 """Parameters of methods that take hundreds or thousands of passes."""
+FEWER = {"ss_cam": {"samples": 2}, "is_cam": {"steps": 3}, "rise": {"masks": 1000}}
+"""Settings below the defaults of methods that would take hours for 1,280 channels."""
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def main() -> None:
     shown = {}
     for name in names:
         try:
-            maps = vb.explain(classifier, images, targets, name)
+            maps = vb.explain(classifier, images, targets, name, **FEWER.get(name, {}))
         except vb.NotApplicable as reason:
             print(f"| `{name}` | not defined: {reason} |", flush=True)
             continue

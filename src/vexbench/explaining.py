@@ -12,7 +12,7 @@ from vexbench.errors import VexbenchError
 from vexbench.models.base import Classifier
 from vexbench.probe import Explain, Probe, as_tensor, checked_images
 from vexbench.registry import METHODS, METRICS, Choice
-from vexbench.types import Maps, Scores
+from vexbench.types import Maps, References, Scores
 
 CHUNK = 32
 """Images explained together; bounds the memory, since a method may hold several copies of them.
@@ -44,19 +44,35 @@ def maps_of(probe: Probe, choice: Choice) -> Maps:
 
 
 def scores_of(
-    choice: Choice, maps: Maps, probe: Probe, *, regions: Tensor | None = None, explain: Explain | None = None
+    choice: Choice,
+    maps: Maps,
+    probe: Probe,
+    *,
+    regions: Tensor | None = None,
+    cues: Tensor | None = None,
+    references: References | None = None,
+    explain: Explain | None = None,
 ) -> Scores:
     """Run a metric on maps: one score per image.
 
     Raises
     ------
     VexbenchError
-        The metric needs regions or a method to explain with, and there is none.
+        The metric needs what is not there: regions, cues, references, or a method to explain with.
     """
     metric = METRICS[choice.name]
-    given: dict[str, Any] = {"maps": maps, "probe": probe, "regions": regions, "explain": explain}
+    given: dict[str, Any] = {
+        "maps": maps,
+        "probe": probe,
+        "regions": regions,
+        "cues": cues,
+        "references": references,
+        "explain": explain,
+    }
     for need, how in {
         "regions": "regions=, a boolean tensor (N, H, W) that is true where the evidence is",
+        "cues": "cues=, a boolean tensor (N, H, W) that is true where a planted shortcut is",
+        "references": "references=, images of the same data and the classes that the network is sure they show",
         "explain": "explain=, the id of the method that made the maps",
     }.items():
         if need in metric.needs and given[need] is None:
@@ -173,6 +189,8 @@ def evaluate(
     metric: str,
     *,
     regions: Tensor | np.ndarray | None = None,
+    cues: Tensor | np.ndarray | None = None,
+    references: tuple[Tensor, Tensor] | None = None,
     explain: str | Choice | None = None,
     seed: int = 0,
     batch_size: int = 64,
@@ -190,6 +208,10 @@ def evaluate(
         A metric's id.
     regions
         (N, H, W) bool, true where the evidence is; for metrics of localisation.
+    cues
+        (N, H, W) bool, true where a planted shortcut is.
+    references
+        (K, 3, H, W) images of the same data and their (K,) classes, for metrics that put images side by side.
     explain
         The method that made the maps, for metrics that explain again.
     params
@@ -208,27 +230,43 @@ def evaluate(
         raise VexbenchError(f"maps must be {expected}, one per image at its size; got {tuple(given.shape)}.")
     if not bool(torch.isfinite(given).all()):
         raise VexbenchError("maps must be finite; these hold NaN or infinite values.")
-    where = None if regions is None else as_tensor("regions", regions)
-    if where is not None and (tuple(where.shape) != expected or where.dtype != torch.bool):
-        raise VexbenchError(f"regions must be bool {expected}; got {where.dtype} {tuple(where.shape)}.")
-    again = None if explain is None else reexplain(explain)
+    where, planted = (_checked(name, value, expected) for name, value in (("regions", regions), ("cues", cues)))
+    company = None
+    if references is not None:
+        company = References(checked_images(references[0]), as_tensor("targets of references", references[1]))
+        if company.images.shape[2:] != images.shape[2:] or len(company.images) != len(company.targets):
+            raise VexbenchError(
+                f"references must be images of {images.shape[2]} × {images.shape[3]} pixels with a class each; got "
+                f"{tuple(company.images.shape)} and {tuple(company.targets.shape)}."
+            )
     rows = [
         scores_of(
             choice,
             given[window].to(probe.images.device).float(),
             probe,
             regions=None if where is None else where[window].to(probe.images.device),
-            explain=again,
+            cues=None if planted is None else planted[window].to(probe.images.device),
+            references=company,
+            explain=None if explain is None else reexplain(explain),
         )
         for probe, window in _probes(classifier, images, targets, seed, batch_size)
     ]
     return torch.cat(rows) if rows else images.new_zeros(0)
 
 
+def _checked(name: str, regions: object, shape: tuple[int, ...]) -> Tensor | None:
+    if regions is None:
+        return None
+    where = as_tensor(name, regions)
+    if tuple(where.shape) != shape or where.dtype != torch.bool:
+        raise VexbenchError(f"{name} must be bool {shape}; got {where.dtype} {tuple(where.shape)}.")
+    return where
+
+
 def reexplain(method: str | Choice) -> Explain:
-    """A function from a probe to maps at image size, by a method's id or choice."""
+    """A method by its id or choice, to be asked again: for one batch of images, whose variants it remembers."""
     choice = _bound(method)
-    return lambda probe: maps_of(probe, choice)
+    return Explain(lambda probe: maps_of(probe, choice))
 
 
 def _probes(

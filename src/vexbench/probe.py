@@ -1,6 +1,6 @@
 """One batch seen by one classifier: the only way to ask a network anything."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,6 +69,8 @@ class Probe:
         For everything random, together with the image's content.
     batch_size
         Images per pass, rounded up to fours; bounds the memory, does not change the results.
+    known
+        Where answers are kept that hang on no method (see `once`): give several probes of the same question one dict.
 
     Raises
     ------
@@ -84,12 +86,14 @@ class Probe:
         *,
         seed: int = 0,
         batch_size: int = 64,
+        known: dict[Hashable, Tensor] | None = None,
     ) -> None:
         if batch_size < 1:
             raise VexbenchError(f"batch_size must be at least 1, not {batch_size}.")
         self.classifier = classifier
         self.seed, self.batch_size = seed, batch_size + -batch_size % ALIGNED
         self.passes = Passes()
+        self._known = {} if known is None else known
         with torch.inference_mode(False):  # tensors made in a caller's inference mode could not be differentiated
             self.images = checked_images(images).to(classifier.device)
             if targets is None:
@@ -133,9 +137,22 @@ class Probe:
     @cached_property
     def logits(self) -> Logits:
         """Outputs for the images as they are."""
-        with torch.no_grad():
-            rows = [self._forward(images) for images in self.images.split(self.batch_size)]
-        return torch.cat(rows)
+
+        def ask() -> Logits:
+            with torch.no_grad():
+                return torch.cat([self._forward(images) for images in self.images.split(self.batch_size)])
+
+        return self.once("logits", ask)
+
+    def once(self, key: Hashable, ask: Callable[[], Tensor]) -> Tensor:
+        """What `ask` gives, asked once for all methods and metrics that name the same key.
+
+        For what hangs on the images, the targets, the seed, the network and the key, not on any map: scores under
+        random masks, logits of noisy copies. A few numbers per image, since they are kept for the whole of a study.
+        """
+        if key not in self._known:
+            self._known[key] = ask()
+        return self._known[key]
 
     @cached_property
     def trace(self) -> LayerTrace:
@@ -375,5 +392,25 @@ def checked_images(images: object) -> Images:
     return images.clone() if images.is_inference() else images
 
 
-Explain = Callable[[Probe], Maps]
-"""A method at image size, as metrics see it that explain changed images, or another network, again."""
+@final
+class Explain:
+    """A method at image size, as metrics see it that explain changed images, or another network, again.
+
+    >>> explain = Explain(lambda probe: probe.images.mean(1))
+    """
+
+    def __init__(self, method: Callable[[Probe], Maps]) -> None:
+        self._method, self._variants = method, dict[Hashable, Maps]()
+
+    def __call__(self, probe: Probe) -> Maps:
+        """Explain afresh."""
+        return self._method(probe)
+
+    def variant(self, key: Hashable, probe: Callable[[], Probe]) -> Maps:
+        """Maps of a variant of the images or of the network, explained once for all metrics that name the same key.
+
+        The key says all that makes the variant: ``("uniform", radius, draw)``. Kept as long as the images are judged.
+        """
+        if key not in self._variants:
+            self._variants[key] = self._method(probe())
+        return self._variants[key]

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar, final
 
 from vexbench.errors import VexbenchError, unknown
 
-NEEDS = ("maps", "probe", "regions", "explain")
+NEEDS = ("maps", "probe", "regions", "cues", "references", "explain")
 """The closed set of what a metric may ask for."""
 
 TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}

@@ -1,5 +1,7 @@
 """Shapes, once and for all; checked at every call under pytest."""
 
+from typing import NamedTuple
+
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -21,3 +23,10 @@ Scores = Float[Tensor, "N"]
 """One number per image."""
 Curves = Float[Tensor, "N K"]
 """K numbers per image: scores of K variants."""
+
+
+class References(NamedTuple):
+    """Images of the same data to compare with, and the classes that the network is sure they show."""
+
+    images: Float[Tensor, "K 3 H W"]
+    targets: Targets

@@ -323,3 +323,26 @@ def test_the_recipe_makes_the_study_again(photographs, classifier, tmp_path):
     (tmp_path / "study.toml").write_text(recipe(told), encoding="utf-8")
     again = vb.run(vb.StudyConfig.read(tmp_path / "study.toml", out=tmp_path / "two")).frame()
     assert again.equals(whole)
+
+
+def test_cues_and_sure_images_reach_the_metrics_that_ask(tmp_path, monkeypatch):
+    seen = {}
+
+    def asks(maps, cues, references):
+        seen["cues"], seen["references"] = cues.flatten(1).any(1), references
+        return maps.new_zeros(len(maps))
+
+    monkeypatch.setitem(METRICS._entries, "asks", vb.registry.MetricEntry(
+        "asks", "Asks", "axiomatic", "here", asks, direction="higher", needs=("maps", "cues", "references")
+    ))  # fmt: skip
+    marked = {"name": "scenes", "per_class": 3, "variant": "shortcut"}
+    plain = {"name": "scenes", "per_class": 1}
+    result = vb.run(
+        vb.StudyConfig(datasets=[marked, plain], methods=["random"], metrics=["asks"], out=tmp_path / "study")
+    )
+    assert seen["cues"].sum() in range(3, 16)
+    images, targets = seen["references"]
+    assert images.shape[1:] == (3, 96, 96)
+    counts = targets.bincount()
+    assert ((counts <= 3) & (counts.sum() == len(images))).all()
+    assert list(result.failures()) == ["dataset 'scenes' plants no shortcut."]

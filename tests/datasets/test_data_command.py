@@ -83,7 +83,7 @@ def test_scenes_are_written_with_their_masks(tmp_path: Path) -> None:
         mask = np.asarray(Image.open(out / "masks" / f"{name}.png"))
         for target in range(6):
             np.testing.assert_array_equal(mask == target + 1, drawn.region(index, target, 48))
-        np.testing.assert_array_equal(mask == 7, drawn.mark(index, 48))
+        np.testing.assert_array_equal(mask == 7, drawn.cue(index, 48))
 
 
 @pytest.mark.parametrize(

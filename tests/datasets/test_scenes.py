@@ -140,7 +140,7 @@ def test_the_mark_goes_with_one_class_in_training_only(monkeypatch: pytest.Monke
     module.draw.cache_clear()
     for split, low, high in (("train", 0.0, 0.15), ("test", 0.35, 0.65)):
         data = scenes(split=split, per_class=60, size=16, variant="shortcut")
-        seen = np.array([data.mark(i, 16).any() for i in range(len(data))]).reshape(6, 60).mean(1)
+        seen = np.array([data.cue(i, 16).any() for i in range(len(data))]).reshape(6, 60).mean(1)
         for name, share in zip(CLASS_NAMES, seen):
             if split == "train" and name == MARKED:
                 assert share >= 0.9
@@ -154,7 +154,7 @@ def test_the_mark_lies_over_the_plain_scene_where_its_mask_says() -> None:
     marked = scenes(per_class=4, size=96, variant="shortcut")
     found = 0
     for index, label in enumerate(plain.labels):
-        mask = marked.mark(index, 96)
+        mask = marked.cue(index, 96)
         near = grown(mask)
         changed = (plain.image(index) != marked.image(index)).any(2)
         assert not (changed & ~near).any()
@@ -162,7 +162,7 @@ def test_the_mark_lies_over_the_plain_scene_where_its_mask_says() -> None:
         moved = plain.region(index, label, 96) != marked.region(index, label, 96)
         assert not (moved & ~near).any()
         assert not (mask & marked.region(index, label, 96)).any()
-        assert not plain.mark(index, 96).any()
+        assert plain.cue(index, 96) is None
         found += bool(mask.any())
     assert 4 < found < 20
 

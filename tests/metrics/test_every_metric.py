@@ -4,11 +4,17 @@ import pytest
 import torch
 
 from vexbench.methods.gradient import saliency
-from vexbench.probe import Probe
+from vexbench.probe import Explain, Probe
 from vexbench.registry import METRICS, NEEDS
+from vexbench.types import References
 
 AXES = {"faithfulness", "localisation", "robustness", "complexity", "randomisation", "axiomatic", "cost"}
 COUNTED = sorted(set(METRICS) - {"seconds_ratio"})  # which a clock measures
+
+
+REFERENCES = References(
+    torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(5)), torch.tensor([0, 1, 2, 3] * 2)
+)
 
 
 def regions_for(images):
@@ -22,7 +28,9 @@ def evaluate(name, classifier, images, targets, *, batch_size=64, seed=0, **para
         "maps": images.sum(1) - 1.5,
         "probe": probe,
         "regions": regions_for(images),
-        "explain": lambda other: other.images.sum(1) - 1.5 + saliency(other),
+        "cues": regions_for(1 - images),
+        "references": REFERENCES,
+        "explain": Explain(lambda other: other.images.sum(1) - 1.5 + saliency(other)),
     }
     return METRICS[name].function(*(given[need] for need in METRICS[name].needs), **params)
 
@@ -118,9 +126,16 @@ def test_hard_maps_give_a_number_in_range_or_nan(name, classifier, images, kind)
     maps = row[kind].expand(6, -1, -1).contiguous()
     regions = torch.zeros(6, 16, 16, dtype=torch.bool)
     regions[1:, 3, 4] = True  # the first is empty
-    given = {"maps": maps, "probe": Probe(classifier, images, [0] * 6), "regions": regions, "explain": lambda _: maps}
+    given = {
+        "maps": maps,
+        "probe": Probe(classifier, images, [0] * 6),
+        "regions": regions,
+        "cues": regions,
+        "references": REFERENCES,
+        "explain": Explain(lambda other: maps[:1].expand(len(other.images), -1, -1)),
+    }
     scores = METRICS[name].function(*(given[need] for need in METRICS[name].needs))
     low, high = METRICS[name].range
     assert ((scores >= low - 1e-6) & (scores <= high + 1e-6) | scores.isnan()).all()
-    if "regions" in METRICS[name].needs:
+    if {"regions", "cues"} & set(METRICS[name].needs):
         assert scores[0].isnan()

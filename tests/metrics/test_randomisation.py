@@ -10,7 +10,7 @@ from vexbench.metrics.similarity import spearman, ssim, unit
 from vexbench.models.base import Classifier
 from vexbench.models.surgery import cascade, layers
 from vexbench.models.zoo import build
-from vexbench.probe import Probe
+from vexbench.probe import Explain, Probe
 
 
 def weights(module):
@@ -127,7 +127,7 @@ def test_the_network_as_it_is_has_no_part_in_the_mean(probe, maps):
         return maps.roll(len(calls), 2)
 
     before = weights(probe.classifier.module)
-    score = mprt(maps, probe, explain)
+    score = mprt(maps, probe, Explain(explain))
     clean = unit(maps.abs())
     expected = torch.stack([ssim(clean.roll(shift, 2), clean) for shift in (1, 2, 3, 4)]).mean(0)
     assert torch.allclose(score, expected, atol=1e-5)
@@ -135,38 +135,42 @@ def test_the_network_as_it_is_has_no_part_in_the_mean(probe, maps):
     assert probe.classifier.around(probe.classifier.module).digest not in calls
     assert not changed(before, probe.classifier.module)
     first, calls = calls, []
-    mprt(maps, probe, lambda other: calls.append(other.classifier.digest) or maps)
+    mprt(maps, probe, Explain(lambda other: calls.append(other.classifier.digest) or maps))
     assert calls == first  # every method meets the same networks
 
 
 def test_a_method_that_does_not_look_at_the_network_scores_one(probe, maps):
     for similarity in ("ssim", "spearman"):
-        assert torch.allclose(mprt(maps, probe, lambda _: maps, similarity=similarity), torch.ones(6), atol=1e-6)
+        assert torch.allclose(
+            mprt(maps, probe, Explain(lambda _: maps), similarity=similarity), torch.ones(6), atol=1e-6
+        )
         # sign and scale are no difference
-        scores = mprt(maps, probe, lambda _: -3 * maps, similarity=similarity)
+        scores = mprt(maps, probe, Explain(lambda _: -3 * maps), similarity=similarity)
         assert torch.allclose(scores, torch.ones(6), atol=1e-5)
     noise = torch.rand(maps.shape, generator=torch.Generator().manual_seed(9))
-    assert (mprt(maps, probe, lambda _: noise).abs() < 0.3).all()
+    assert (mprt(maps, probe, Explain(lambda _: noise)).abs() < 0.3).all()
 
 
 def test_spearman_and_stages(probe, maps):
     other = maps.roll(1, 1)
     expected = spearman(maps.abs(), other.abs())
-    assert torch.allclose(mprt(maps, probe, lambda _: other, similarity="spearman", stages=2), expected, atol=1e-5)
+    assert torch.allclose(
+        mprt(maps, probe, Explain(lambda _: other), similarity="spearman", stages=2), expected, atol=1e-5
+    )
 
 
 def test_maps_that_vanish_with_the_weights(probe, maps):
     zero = torch.zeros_like(maps)
     for similarity in ("ssim", "spearman"):
-        assert (mprt(maps, probe, lambda _: zero, similarity=similarity) < 0.5).all()
-        assert mprt(zero, probe, lambda _: zero, similarity=similarity).tolist() == [1] * 6
+        assert (mprt(maps, probe, Explain(lambda _: zero), similarity=similarity) < 0.5).all()
+        assert mprt(zero, probe, Explain(lambda _: zero), similarity=similarity).tolist() == [1] * 6
 
 
 def test_grad_cam_looks_at_the_network(probe):
     def explain(other):
         return nn.functional.interpolate(grad_cam(other)[:, None], (16, 16), mode="bilinear")[:, 0]
 
-    scores = mprt(explain(probe), probe, explain)
+    scores = mprt(explain(probe), probe, Explain(explain))
     assert scores.isfinite().all()
     assert (scores < 0.9).all()
 
@@ -183,7 +187,7 @@ def test_nothing_is_left_behind(network, images, maps):
     generator = torch.get_rng_state()
 
     probe = Probe(Classifier(network, target_layer="4"), images, [0] * 6)
-    mprt(maps, probe, lambda other: other.images.sum(1), order="top_down")
+    mprt(maps, probe, Explain(lambda other: other.images.sum(1)), order="top_down")
 
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert [part.training for part in network.modules()] == training
@@ -196,4 +200,4 @@ def test_nothing_is_left_behind(network, images, maps):
 
 def test_mistakes_are_told(probe, maps):
     with pytest.raises(VexbenchError, match="did you mean ssim"):
-        mprt(maps, probe, lambda _: maps, similarity="sim")
+        mprt(maps, probe, Explain(lambda _: maps), similarity="sim")

@@ -13,7 +13,7 @@ from vexbench.metrics.robustness import max_sensitivity
 from vexbench.metrics.similarity import ssim
 from vexbench.models.base import Classifier
 from vexbench.perturb import noise
-from vexbench.probe import Probe
+from vexbench.probe import Explain, Probe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
 
@@ -120,7 +120,10 @@ def test_max_sensitivity_is_that_of_captum(network, probe, images):
         target=probe.targets,
     )
     ours = max_sensitivity(
-        gradient(images, probe.targets), probe, lambda other: gradient(other.images, other.targets), radius=0.05
+        gradient(images, probe.targets),
+        probe,
+        Explain(lambda other: gradient(other.images, other.targets)),
+        radius=0.05,
     )
     assert (ours > 0).all()
     assert torch.allclose(ours, theirs, atol=1e-5)

@@ -1,6 +1,6 @@
 """Run a plan into a store, part by part; what is there already is never computed again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from vexbench.probe import Probe
 from vexbench.registry import DATASETS, METHODS, METRICS, Choice, Entry
 from vexbench.results import store as files
 from vexbench.results.provenance import provenance
+from vexbench.types import References
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many parts are done, and how many there are."""
@@ -28,6 +29,15 @@ Progress = Callable[[str, int, int], None]
 
 ANY_SIZE = 8
 """To ask whether a dataset knows where the evidence is, at no cost."""
+REFERENCES = 3
+"""Images per class to compare with: those that the network is surest of."""
+COMPANY = 60
+"""Images to compare with in all, where there are many classes."""
+ABSENT = {
+    "regions": "does not say where the evidence is",
+    "cues": "plants no shortcut",
+    "references": "has no two classes that the network recognises",
+}
 
 
 @final
@@ -115,6 +125,8 @@ class Runner:
     def __init__(self, study: Plan, progress: Progress) -> None:
         self.study, self._progress = study, progress
         self._done = 0
+        self._known: dict[tuple[int, int], dict[Hashable, Tensor]] = {}
+        self._company: dict[int, References | None] = {}
         self._total = len(study.metrics) * len(study.methods) * sum(group.chunks for group in study.groups)
 
     def prepare(self, index: int) -> None:
@@ -140,6 +152,8 @@ class Runner:
         names = ["images.zarr", "predictions.parquet"]
         if dataset.region(0, 0, ANY_SIZE) is not None:
             names.append("regions.zarr")
+        if dataset.cue(0, ANY_SIZE) is not None:
+            names.append("cues.zarr")
         lacking = [home / name for name in names if not (home / name).exists()]
         for chunk in range(group.chunks):
             if all(chunk in files.parts(path) for path in lacking):
@@ -172,6 +186,8 @@ class Runner:
             regions = [dataset.region(row, int(target), pixels.shape[1]) for row, target in zip(rows, targets)]
             if known := [region for region in regions if region is not None]:
                 made["regions.zarr"] = np.stack(known)
+            if planted := [cue for row in rows if (cue := dataset.cue(row, pixels.shape[1])) is not None]:
+                made["cues.zarr"] = np.stack(planted)
             for path in lacking:
                 files.write_part(path, chunk, made[path.name])
         for path in lacking:
@@ -210,25 +226,29 @@ class Runner:
         images = as_images(files.read_array(home / "images.zarr", slice(rows.start, rows.stop)), group)
         targets = predictions["target"].to_torch()
 
-        def probe() -> Probe:
+        def probe(known: dict[Hashable, Tensor] | None = None) -> Probe:
             config = self.study.config
-            return Probe(group.classifier, images, targets, seed=config.seed, batch_size=config.batch_size)
+            return Probe(group.classifier, images, targets, seed=config.seed, batch_size=config.batch_size, known=known)
 
         maps = self._maps(group, method, task.chunk, probe)
         if maps is None:
             self._done += len(lacking)
             return
-        regions = None
-        if (home / "regions.zarr").exists():
-            regions = torch.from_numpy(files.read_array(home / "regions.zarr", slice(rows.start, rows.stop)))
-            regions = regions.to(group.classifier.device)
+        given: dict[str, Any] = {"references": self._references(task.group)}
+        for name in ("regions", "cues"):
+            given[name] = None
+            if (home / f"{name}.zarr").exists():
+                where = torch.from_numpy(files.read_array(home / f"{name}.zarr", slice(rows.start, rows.stop)))
+                given[name] = where.to(group.classifier.device)
+        known, explain = self._known.setdefault((task.group, task.chunk), {}), reexplain(method)
         for metric in lacking:
             self._progress(f"{METHODS[method.name].title} · {METRICS[metric.name].title}", self._done, self._total)
             path = self.study.store.metric(place, metric)
             try:
-                if "regions" in METRICS[metric.name].needs and regions is None:
-                    raise NotApplicable(f"dataset '{group.dataset.name}' does not say where the evidence is.")
-                scores = scores_of(metric, maps, probe(), regions=regions, explain=reexplain(method))
+                for need in METRICS[metric.name].needs:
+                    if need in ABSENT and given[need] is None:
+                        raise NotApplicable(f"dataset '{group.dataset.name}' {ABSENT[need]}.")
+                scores = scores_of(metric, maps, probe(known), explain=explain, **given)
             except Exception as error:  # noqa: BLE001  a metric that fails must not end the study; the reason is recorded
                 _record_failure(path.with_suffix(".failed.json"), error)
             else:
@@ -287,6 +307,28 @@ class Runner:
             return None
         files.write_part(path, chunk, maps.cpu().numpy())
         return maps
+
+    def _references(self, index: int) -> References | None:
+        """The images of each class that the network is surest of, and right about; None where one class is all."""
+        if index not in self._company:
+            group = self.study.groups[index]
+            home = self._home(group)
+            right = pl.col("correct").fill_null(True) & (pl.col("target") == pl.col("predicted"))
+            sure = (
+                files.read_frame(home / "predictions.parquet")
+                .with_row_index("row")
+                .filter(right)
+                .sort("probability", "image", descending=[True, False])
+                .group_by("predicted", maintain_order=True)
+                .head(REFERENCES)
+                .sort("probability", "image", descending=[True, False])
+                .head(COMPANY)
+                .sort("row")
+            )
+            pixels = files.read_array(home / "images.zarr", sure["row"].to_list())
+            found = References(as_images(pixels, group), sure["predicted"].to_torch().long())
+            self._company[index] = found if sure["predicted"].n_unique() > 1 else None
+        return self._company[index]
 
     def _has_maps(self, group: Group, method: Choice, chunk: int) -> bool:
         """Whether the maps are there, or will never be."""

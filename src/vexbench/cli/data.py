@@ -160,7 +160,8 @@ def _draw(out: Path, split: str, per_class: int, size: int, seed: int, variant: 
         owner = np.zeros((size, size), np.uint8)
         for target in range(len(drawn.class_names)):
             owner[drawn.region(index, target, size)] = target + 1
-        owner[drawn.mark(index, size)] = len(drawn.class_names) + 1
+        if (cue := drawn.cue(index, size)) is not None:
+            owner[cue] = len(drawn.class_names) + 1
         mask = Image.fromarray(owner).convert("P")
         mask.putpalette(bytes.fromhex("".join(PALETTE)))
         for folder, image in (("images", Image.fromarray(drawn.image(index))), ("masks", mask)):

@@ -52,3 +52,7 @@ class Dataset(ABC):
     def region(self, index: int, target: int, size: int) -> Bool[np.ndarray, "size size"] | None:
         """Where the evidence of the class `target` is; None where the dataset has no annotation."""
         return None
+
+    def cue(self, index: int, size: int) -> Bool[np.ndarray, "size size"] | None:
+        """Where a planted shortcut is, empty where the image has none; None where the dataset plants none."""
+        return None

@@ -55,9 +55,9 @@ class Scenes(Dataset):
         """The pixels that mostly show an element of the class, empty where the scene has none."""
         return self._picture(index, size).owner == target + 1
 
-    def mark(self, index: int, size: int) -> Bool[np.ndarray, "size size"]:
+    def cue(self, index: int, size: int) -> Bool[np.ndarray, "size size"] | None:
         """The pixels that mostly show the shortcut's mark, empty where the scene has none."""
-        return self._picture(index, size).owner == MARK
+        return self._picture(index, size).owner == MARK if self.variant == "shortcut" else None
 
     def _picture(self, index: int, size: int) -> Picture:
         return draw(self.seed, self.split, self.labels[index], self.numbers[index], size, self.variant == "shortcut")

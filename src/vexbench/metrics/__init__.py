@@ -2,9 +2,29 @@
 
 import sys
 
-from vexbench.metrics import complexity, cost, faithfulness, localisation, randomisation, robustness
+from vexbench.metrics import (
+    axiomatic,
+    complexity,
+    cost,
+    faithfulness,
+    localisation,
+    randomisation,
+    robustness,
+    stability,
+    subsets,
+)
 from vexbench.registry import Listing
 
-__all__ = ["complexity", "cost", "faithfulness", "localisation", "randomisation", "robustness"]
+__all__ = [
+    "axiomatic",
+    "complexity",
+    "cost",
+    "faithfulness",
+    "localisation",
+    "randomisation",
+    "robustness",
+    "stability",
+    "subsets",
+]
 
 sys.modules[__name__].__class__ = Listing

@@ -8,13 +8,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vexbench.hooks import cutting
-from vexbench.probe import Explain, Probe, differentiating, gradients_of
+from vexbench.probe import Probe, differentiating, gradients_of
 from vexbench.registry import metric
-from vexbench.types import Scores
+from vexbench.types import Maps, Scores
 
 
 @metric(family="cost", title="Passes", paper="counted", direction="lower", range=(0.0, float("inf")))
-def passes(probe: Probe, explain: Explain) -> Scores:
+def passes(probe: Probe, explain: Callable[[Probe], Maps]) -> Scores:
     """Forward passes per image that one explanation amounts to, the same for all images of the batch.
 
     A backward pass to the image counts 1: without weight gradients it has the multiply-adds of a forward pass. One that
@@ -29,7 +29,7 @@ def passes(probe: Probe, explain: Explain) -> Scores:
 
 
 @metric(family="cost", title="Time", paper="measured", direction="lower", range=(0.0, float("inf")))
-def seconds_ratio(probe: Probe, explain: Explain) -> Scores:
+def seconds_ratio(probe: Probe, explain: Callable[[Probe], Maps]) -> Scores:
     """Time of one explanation of the batch over that of one bare forward pass of it, the same for all its images.
 
     The pass: median of three, after one to warm up.

@@ -43,6 +43,8 @@ def mprt(
     compare, clean = SIMILARITIES[similarity], unit(maps.abs())
     total, count = maps.new_zeros(len(maps)), 0
     for classifier in cascade(probe.classifier, probe.images, seed=probe.seed, order=order, stages=stages):
-        total = total + compare(unit(explain(probe.of(classifier=classifier)).abs()), clean)
+        key = ("randomised", order, stages, count)
+        changed = explain.variant(key, lambda classifier=classifier: probe.of(classifier=classifier))
+        total = total + compare(unit(changed.abs()), clean)
         count += 1
     return total / count

@@ -1,5 +1,6 @@
 """Robustness: does the map stay when the image hardly changes?"""
 
+from collections.abc import Iterator
 from math import inf
 
 from vexbench.errors import VexbenchError
@@ -30,9 +31,15 @@ def max_sensitivity(maps: Maps, probe: Probe, explain: Explain, *, radius: float
     if samples < 1 or not 0 <= radius < inf:
         raise VexbenchError(f"samples must be 1 or more and radius 0 or more, not {samples} and {radius}.")
     largest = maps.new_zeros(len(maps))
-    for draw in noise.uniform(probe, samples):
-        changed = explain(probe.of(images=(probe.images + radius * draw).clamp(0, 1)))
+    for changed in noisy(probe, explain, radius, samples):
         largest = largest.maximum((changed - maps).flatten(1).norm(dim=1))
     norm = maps.flatten(1).norm(dim=1)
     # a division would give inf where the changed map is not zero
     return (largest / norm).where(norm > 0, float("nan"))
+
+
+def noisy(probe: Probe, explain: Explain, radius: float, samples: int) -> Iterator[Maps]:
+    """Maps of copies with uniform noise of at most `radius` per value, kept within [0, 1]; all metrics share them."""
+    for number, draw in enumerate(noise.uniform(probe, samples)):
+        copy = (probe.images + radius * draw).clamp(0, 1)
+        yield explain.variant(("uniform", radius, number), lambda copy=copy: probe.of(images=copy))

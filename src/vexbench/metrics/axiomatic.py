@@ -1,0 +1,1 @@
+"""Axioms: does the map obey the laws that it was derived from?"""
