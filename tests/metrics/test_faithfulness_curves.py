@@ -7,7 +7,7 @@ import torch
 from vexbench.errors import VexbenchError
 from vexbench.metrics.faithfulness import deletion, insertion, irof, morf_lerf_gap, ranks, road
 from vexbench.perturb.imputation import linear
-from vexbench.perturb.segments import grid
+from vexbench.perturb.segments import grid, segmented
 from vexbench.probe import Probe
 
 EXACT = {"baseline": "black", "output": "logit"}
@@ -191,9 +191,9 @@ def test_irof_by_default_hides_behind_the_mean_colour(linear_probe):
 
 
 def test_irof_of_images_with_other_numbers_of_segments_is_that_of_each_alone(classifier):
-    blocks = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    images = torch.nn.functional.interpolate(blocks, (32, 32))
-    images[0] = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
+    soft = torch.rand(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    images = torch.nn.functional.interpolate(soft, (32, 32), mode="bilinear")
+    assert segmented(images, "slic", 16).flatten(1).amax(1).unique().numel() > 1
     maps = torch.zeros(4, 32, 32)  # ties alone
     together = irof(maps, Probe(classifier, images, [0] * 4), segments=16)
     alone = [irof(maps[:1], Probe(classifier, images[i : i + 1], [0]), segments=16).item() for i in range(4)]
