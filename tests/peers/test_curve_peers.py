@@ -119,7 +119,7 @@ def test_road_of_pytorch_grad_cam_replaces_the_whole_image_where_most_of_the_map
 ):
     """DEFECT: with 60 % zeros the step of percentile 20 erases the whole image, since all that equals it goes together.
 
-    Rong et al. 2022, section 3, replace a share of the pixels, here 80 %, whatever their values; likewise the least
+    Rong et al. 2022 replace a share of the pixels, here 80 %, whatever their values; likewise the least
     relevant 20 % are 60 % there.
     """
     sparse = (maps - 0.6).relu()

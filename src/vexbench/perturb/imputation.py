@@ -48,10 +48,10 @@ def filled(probe: Probe, masks: Iterable[Masks], name: str, *, noise: float = 0.
 def linear(images: Images, masks: Masks) -> Images:
     """Each pixel where the mask is 0 as the weighted mean of its eight neighbours, hidden ones included.
 
-    x_i = Σ_j w_ij x_j / Σ_j w_ij, with w = 1/6 for direct and 1/12 for diagonal neighbours (Rong et al. 2022, section
-    4.2): one sparse linear system per image for all hidden pixels, factorised once for the three colours, solved
-    exactly in double. At the border the weights of neighbours outside the image go to the others in proportion, as in
-    the paper's code. Where everything is hidden any constant solves it: the image's mean colour is taken.
+    x_i = Σ_j w_ij x_j / Σ_j w_ij, with w = 1/6 for direct and 1/12 for diagonal neighbours (Rong et al. 2022): one
+    sparse linear system per image for all hidden pixels, factorised once for the three colours, solved exactly in
+    double. At the border the weights of neighbours outside the image go to the others in proportion, as in the paper's
+    code. Where everything is hidden any constant solves it: the image's mean colour is taken.
     """
     # scipy works outside of the interpreter's lock
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
