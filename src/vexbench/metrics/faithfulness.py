@@ -32,6 +32,10 @@ def deletion(
     Trapezoid over steps + 1 points, from the whole image (share 0) to the baseline alone (share 1). The sign counts:
     evidence against the class is hidden last.
 
+    baseline: one of `perturb.baselines`, or `noisy_linear` as in `road`. output: `probability`, `logit`,
+    `log_probability`, or `accuracy`, 1 where the target is the predicted class. InterpretDL inserts from black where
+    RISE and ours do from blur; Xplique takes 10 steps, and logits.
+
     Raises
     ------
     VexbenchError
