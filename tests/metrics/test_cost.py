@@ -99,7 +99,7 @@ def test_views_and_what_was_there_before_hold_nothing_new(classifier, images):
     def views(other):
         part = before.t()[3:].unsqueeze(0)
         before.view(-1).add_(1)
-        list(other.classifier.module.parameters())[0].view(-1)
+        next(other.classifier.module.parameters()).view(-1)
         return part[0, :16, :16].unsqueeze(0) + 0
 
     assert peak_memory(Probe(classifier, images, [0] * 6), views).tolist() == [16 * 16 * 4] * 6
@@ -116,7 +116,7 @@ def test_the_graph_that_a_gradient_needs_is_counted(classifier, images):
 
     probe = Probe(classifier, images, [0] * 6)
     asked, derived = peak_memory(probe, forward)[0], peak_memory(probe, backward)[0]
-    # passes of four images; the first block alone keeps three outputs of 8 × 16 × 16, and only a gradient keeps them all
+    # passes of four images; a block's output is 8 × 16 × 16, and only a gradient keeps all three of the first block
     block = 4 * 8 * 16 * 16 * 4
     assert 2 * block <= asked < 3.5 * block
     assert derived >= asked + block / 2
