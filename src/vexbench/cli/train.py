@@ -20,6 +20,8 @@ Examples:
   vexbench train --data folder --root photos --model tf_efficientnet_lite0 --pretrained --size 224 --epochs 4
 
   vexbench train --data scenes --variant shortcut --model plain_cnn_small --size 64
+
+  vexbench train --data intel --root ~/intel --from runs/plain --masked-share 0.1 --epochs 3 --out runs/plain-masked
 """
 
 
@@ -43,11 +45,31 @@ def train(
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
     variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain or shortcut.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Fine-tune this checkpoint on masked images, for f_fidelity.")
+    ] = None,
+    masked_share: Annotated[float, typer.Option(help="With --from: share of the pixels to hide.")] = 0.1,
 ) -> None:
     """Train a network, and test it."""
     import vexbench as vb
 
     params = {"root": str(root) if root else None, "variant": variant}
+    if start is not None:
+        from vexbench.models.finetune import finetune
+
+        finetune(
+            start,
+            out or Path(f"{start}-masked"),
+            data=data,
+            params={key: value for key, value in params.items() if value is not None},
+            share=masked_share,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=lr or 1e-4,
+            seed=seed,
+            device=device,
+        )
+        return
     vb.train(
         vb.TrainConfig(
             data=data,
