@@ -22,6 +22,7 @@ Examples:
   vexbench train --data scenes --variant shortcut --model plain_cnn_small --size 64
 
   vexbench train --data scenes --shuffle-labels --per-class 50 --model plain_cnn_small --epochs 60 --out runs/twin
+  vexbench train --data intel --root ~/intel --from runs/plain --masked-share 0.1 --epochs 3 --out runs/plain-masked
 """
 
 
@@ -54,11 +55,31 @@ def train(
             "--shuffle-labels", help="Learn permuted labels by heart: a twin for the metric data_randomisation."
         ),
     ] = False,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Fine-tune this checkpoint on masked images, for f_fidelity.")
+    ] = None,
+    masked_share: Annotated[float, typer.Option(help="With --from: share of the pixels to hide.")] = 0.1,
 ) -> None:
     """Train a network, and test it."""
     import vexbench as vb
 
     params = {"root": str(root) if root else None, "variant": variant, "per_class": per_class}
+    if start is not None:
+        from vexbench.models.finetune import finetune
+
+        finetune(
+            start,
+            out or Path(f"{start}-masked"),
+            data=data,
+            params={key: value for key, value in params.items() if value is not None},
+            share=masked_share,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=lr or 1e-4,
+            seed=seed,
+            device=device,
+        )
+        return
     vb.train(
         vb.TrainConfig(
             data=data,
