@@ -13,7 +13,7 @@ from vexbench.errors import VexbenchError
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
 from vexbench.probe import usable_device
-from vexbench.registry import DATASETS, METHODS, METRICS, Choice, Entry, Registry
+from vexbench.registry import DATASETS, METHODS, METRICS, SYNTHESES, Choice, Entry, Registry
 from vexbench.results.store import Store
 
 CHUNK = 32
@@ -49,6 +49,7 @@ class Plan:
     groups: tuple[Group, ...]
     methods: tuple[Choice, ...]
     metrics: tuple[Choice, ...]
+    syntheses: tuple[Choice, ...] = ()
 
     @property
     def device(self) -> str:
@@ -65,6 +66,7 @@ def plan(config: StudyConfig) -> Plan:
         A name, parameter, file or device that does not exist; nothing has been run or written then.
     """
     methods, metrics = _choices(METHODS, config.methods), _choices(METRICS, config.metrics)
+    syntheses = _choices(SYNTHESES, config.syntheses) if config.syntheses else ()
     datasets = [
         (choice, DATASETS[choice.name].function(**choice.params)) for choice in _choices(DATASETS, config.datasets)
     ]
@@ -85,7 +87,7 @@ def plan(config: StudyConfig) -> Plan:
         f"{classifier.name}@{digest}" if isinstance(model, Classifier) else "demo" if model == "demo" else shown(model)
         for model, (classifier, digest) in zip(config.models, models, strict=True)
     )
-    return Plan(config, Store(config.out), named, tuple(groups.values()), methods, metrics)
+    return Plan(config, Store(config.out), named, tuple(groups.values()), methods, metrics, syntheses)
 
 
 def shown(path: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any, final
 import jinja2
 from markupsafe import Markup
 
-from vexbench.report import answer, charts, gallery, model_charts, palette, tables, words
+from vexbench.report import answer, charts, gallery, model_charts, palette, syntheses, tables, words
 from vexbench.report.recipe import recipe
 from vexbench.report.svg import Chart, inline
 from vexbench.report.taxonomy import taxonomy
@@ -33,6 +33,7 @@ class Section:
     findings: tuple[answer.Finding, ...]
     rows: tuple[tables.Row, ...]
     panels: tuple[gallery.Panel, ...]
+    wishes: tuple[syntheses.Wish, ...]
 
     @property
     def group(self) -> Group:
@@ -108,6 +109,7 @@ def _section(number: int, group: Group) -> Section:
         tuple(answer.findings(summary)),
         tables.rows(summary),
         gallery.panels(group),
+        syntheses.wishes(group),
     )
 
 
@@ -130,6 +132,7 @@ def _environment() -> jinja2.Environment:
         "number": words.number,
         "share": words.share,
         "plural": words.plural,
+        "listing": words.listing,
         "plainly": words.plainly,
         "paper": _paper,
         "merged": _merged,
@@ -141,6 +144,7 @@ def _environment() -> jinja2.Environment:
         "facts": tables.facts,
         "undefined_scores": tables.undefined,
         "beats": tables.beats,
+        "syntheses": syntheses,
         "spans": tables.spans,
         "quality": tables.quality,
         "axis_title": palette.axis_title,

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+import polars as pl
+
 FAMILIES = (
     "gradient",
     "path",
@@ -75,6 +77,19 @@ class MetricRecord(Record):
     def arrow(self) -> str:
         """↑ where higher is better, ↓ where lower is."""
         return "↑" if self.direction == "higher" else "↓"
+
+
+@final
+@dataclass(frozen=True)
+class SynthesisRecord(Record):
+    """A synthesis as it was run; `judge` names the other network that was asked about its images, if there was one.
+
+    `scores` has a row per image: target, passes, probability, activation_gain, transfer, naturalness, and `real`, the
+    id of the image of the study that activates the class most. None while the images are being made.
+    """
+
+    judge: str
+    scores: pl.DataFrame | None
 
 
 @final
