@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vexbench.bench.plan import Group
 from vexbench.errors import VexbenchError
-from vexbench.registry import Choice, Entry
+from vexbench.registry import METHODS, Choice, Entry
 from vexbench.results import store as files
 
 
@@ -21,12 +21,14 @@ def as_images(pixels: np.ndarray, group: Group) -> Tensor:
 def noted(entry: Entry, choice: Choice) -> dict[str, Any]:
     """What is written down of a choice, for those who read the store."""
     names = ("title", "family", "paper", "summary", "signed", "direction", "range")
-    return {
+    described = {
         "name": choice.name,
         "params": choice.params,
         "version": choice.version,
         **{name: getattr(entry, name) for name in names if hasattr(entry, name)},
     }
+    # a map that is made of another method's has its signs
+    return described | {"signed": METHODS[choice.params["of"]].signed} if choice.name == "degraded" else described
 
 
 def record_failure(path: Path, error: Exception) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from vexbench.report.gallery import panel_chart
+from vexbench.report.judges import judges_frame
 from vexbench.report.page import Section, sections
 from vexbench.report.svg import Chart, png_file, svg_file
 from vexbench.report.syntheses import sheet
@@ -32,7 +33,8 @@ def write_files(directory: Path) -> list[Path]:
         sheets = [sheet(section.group, section.wishes)] if section.wishes else []
         for chart in (*section.charts.values(), *_heatmaps(section), *sheets):
             written += _figure(directory / "figures" / below, chart)
-        for name, table in frames(section.summary).items():
+        judged = {"judges": judges_frame(section.judges)} if section.judges.metrics else {}
+        for name, table in {**frames(section.summary), **judged}.items():
             written.append(directory / "tables" / below / f"{name}.csv")
             write_bytes(written[-1], table.write_csv().encode())
     return written

@@ -11,12 +11,14 @@ import jinja2
 from markupsafe import Markup
 
 from vexbench.report import answer, charts, gallery, model_charts, palette, syntheses, tables, words
+from vexbench.report import judges as judging
 from vexbench.report.recipe import recipe
 from vexbench.report.svg import Chart, inline
 from vexbench.report.taxonomy import taxonomy
 from vexbench.results.frame import Group, Study, load
 from vexbench.results.store import write_bytes
 from vexbench.stats.bootstrap import FEWEST
+from vexbench.stats.judging import Judges
 from vexbench.stats.summary import Summary, summarise
 
 
@@ -34,6 +36,7 @@ class Section:
     rows: tuple[tables.Row, ...]
     panels: tuple[gallery.Panel, ...]
     wishes: tuple[syntheses.Wish, ...]
+    judges: Judges
 
     @property
     def group(self) -> Group:
@@ -54,6 +57,7 @@ class Section:
             charts.ranking(self.summary) if self.summary.overall else None,
             charts.scores(self.summary) if self.summary.metrics else None,
             charts.tradeoff(self.summary),
+            judging.matrix(self.judges),
             model_charts.splits(counts, group.class_names),
             model_charts.shares(counts, group.class_names),
             model_charts.curves(card),
@@ -110,6 +114,7 @@ def _section(number: int, group: Group) -> Section:
         tables.rows(summary),
         gallery.panels(group),
         syntheses.wishes(group),
+        Judges(summary),
     )
 
 
@@ -145,6 +150,7 @@ def _environment() -> jinja2.Environment:
         "undefined_scores": tables.undefined,
         "beats": tables.beats,
         "syntheses": syntheses,
+        "judging": judging,
         "spans": tables.spans,
         "quality": tables.quality,
         "axis_title": palette.axis_title,

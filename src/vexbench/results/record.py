@@ -57,8 +57,13 @@ class MethodRecord(Record):
 
     @property
     def control(self) -> bool:
-        """Whether it is a control: it looks like an explanation but knows nothing of the network."""
+        """Whether it is a control: it looks like an explanation but knows nothing of the network, or is spoilt."""
         return self.family == "control"
+
+    @property
+    def degraded(self) -> bool:
+        """Whether it is another method's map, spoilt on purpose: a control of metrics, not of methods."""
+        return self.id == "degraded"
 
 
 @final
