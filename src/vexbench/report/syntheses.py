@@ -86,10 +86,9 @@ def pictures(group: Group, wish: Wish) -> list[Picture]:
         found.append(Picture(group.images([place])[0], title, (f"shows: {shows}",), alt))
     for one, row in made:
         scores = _scores(one).row(row, named=True)
-        told = [f"network {share(scores['probability'])}"]
-        told += [f"other {share(scores['transfer'])}"] if np.isfinite(scores["transfer"]) else []
         lines = (
-            ", ".join(told),
+            f"network {share(scores['probability'])}",
+            *([f"other {share(scores['transfer'])}"] if np.isfinite(scores["transfer"]) else []),
             f"gain ↑ {_signed(scores['activation_gain'])}",
             *([f"naturalness ↓ {number(scores['naturalness'])}"] if np.isfinite(scores["naturalness"]) else []),
         )
