@@ -346,3 +346,20 @@ def test_cues_and_sure_images_reach_the_metrics_that_ask(tmp_path, monkeypatch):
     counts = targets.bincount()
     assert ((counts <= 3) & (counts.sum() == len(images))).all()
     assert list(result.failures()) == ["dataset 'scenes' plants no shortcut."]
+
+
+def test_the_two_embedded_networks_in_one_study(tmp_path):
+    (tmp_path / "study.toml").write_text(
+        'models = ["shortcut", "demo"]\nmethods = ["grad_cam", "random"]\nmetrics = ["shortcut_detection"]\n'
+        '[[datasets]]\nname = "scenes"\nvariant = "shortcut"\nper_class = 2\n',
+        encoding="utf-8",
+    )
+    config = vb.StudyConfig.read(tmp_path / "study.toml", out=tmp_path / "study")
+    assert config.models == ("shortcut", "demo")
+    result = vb.run(config)
+    assert not result.failures()
+    means = {key: rows["score"].mean() for key, rows in result.frame().group_by("model", "method")}
+    (shortcut,) = (key for key in means if key[1] == "grad_cam" and means[key] == max(means.values()))
+    assert len(means) == 4
+    assert means[shortcut] > 3 * means[shortcut[0], "random"]
+    assert vb.run(config).frame().equals(result.frame())

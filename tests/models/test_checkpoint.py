@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vexbench import models
 from vexbench.errors import VexbenchError
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier, save_checkpoint
@@ -181,3 +182,10 @@ def test_the_demo_network_comes_with_the_package():
     assert len(classifier.class_names) == 6
     size = classifier.input_size
     assert classifier.logits(torch.rand(2, 3, size, size)).shape == (2, 6)
+
+
+def test_an_embedded_network_is_asked_for_by_name():
+    assert demo_classifier("shortcut").digest == load_classifier(Path(models.__file__).parent / "shortcut").digest
+    assert demo_classifier("shortcut").digest != demo_classifier().digest
+    with pytest.raises(VexbenchError, match="did you mean shortcut"):
+        demo_classifier("shortcuts")
