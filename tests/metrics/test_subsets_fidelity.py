@@ -124,6 +124,7 @@ def test_a_copy_is_fine_tuned_and_taken_with_its_digest(original, made, drawn):
     assert other.card["masked_share"] == 0.1
     assert set(other.card["accuracy_of"]) == {"original", "copy"}
     assert f"checkpoint={copy}@{other.digest}" in told
+    assert (copy / "model.safetensors").stat().st_size < 500_000
     weights = [load.module.state_dict()["classifier.weight"] for load in (network, other)]
     assert 0 < (weights[0] - weights[1]).abs().max() < 0.1
     probe = Probe(network, images, [0, 1])
