@@ -4,6 +4,7 @@ What the network is asked hangs on no map, but for the ranked groups of a map's 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from importlib.resources import as_file, files
 from math import inf
 from typing import Final, cast, get_args
@@ -16,7 +17,7 @@ from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.metrics.faithfulness import ranks
 from vexbench.metrics.similarity import mean_ranks
 from vexbench.models.base import Classifier
-from vexbench.models.checkpoint import load_classifier
+from vexbench.models.checkpoint import CARD, load_classifier
 from vexbench.models.masked import weights_digest
 from vexbench.perturb import noise
 from vexbench.perturb.baselines import baseline as replacement
@@ -310,7 +311,7 @@ def f_fidelity(
     form: `gap`; `plus`, FFid⁺; or `minus`, −FFid⁻, so that higher is better for all three.
     checkpoint: the copy's folder with the digest that ``vexbench train --from CHECKPOINT --masked-share 0.1`` printed,
     ``runs/masked@1a2b3c4d``: so results are those of this copy, whatever the folder may hold later; β is that of its
-    training. Left out, the copy of the demo network that comes with the package.
+    training. Left out, the copy of the demo network, where one comes with the package.
 
     Raises
     ------
@@ -318,7 +319,7 @@ def f_fidelity(
         A form that does not exist, an alpha that is not between 0 and 1, less than two steps or one sample; a
         checkpoint without its digest, with another one, or that is no fine-tuned copy.
     NotApplicable
-        The copy is one of other weights than this network's.
+        There is no copy, or it is one of other weights than this network's.
     """
     if form not in FIDELITIES:
         raise unknown("form", form, FIDELITIES)
@@ -351,23 +352,25 @@ def f_fidelity(
 def _masked_copy(probe: Probe, checkpoint: str) -> Classifier:
     """The copy that was fine-tuned on masked images, if it is one of this network, on its device."""
     folder, _, digest = checkpoint.rpartition("@")
-    with torch.random.fork_rng(devices=[]):  # a network is built with random weights before it gets its own
-        if checkpoint:
-            copy = load_classifier(folder or checkpoint)
-        else:
-            with as_file(files("vexbench.models") / "masked_demo") as shipped:
-                copy = load_classifier(shipped)
+    how = (
+        f"of this network ({probe.classifier.name}): 'vexbench train --from CHECKPOINT --masked-share 0.1' with its "
+        "data makes one, and prints what to give as checkpoint=."
+    )
+    shipped = files("vexbench.models") / "masked_demo"
+    if not checkpoint and not (shipped / CARD).is_file():
+        raise NotApplicable(f"f_fidelity needs a fine-tuned copy {how}")
+    found = nullcontext(folder or checkpoint) if checkpoint else as_file(shipped)
+    # a network is built with random weights before it gets its own
+    with torch.random.fork_rng(devices=[]), found as place:
+        copy = load_classifier(place)
     if "copy_of" not in copy.card:
         raise VexbenchError(f"checkpoint={checkpoint}: no copy that 'vexbench train --from CHECKPOINT' fine-tuned.")
     if checkpoint and (not folder or digest != copy.digest):
         known = f"{folder or checkpoint}@{copy.digest}"
         raise VexbenchError(f"checkpoint={checkpoint}: name the copy by its digest, too: checkpoint={known}.")
     if copy.card["copy_of"] != weights_digest(probe.classifier.module):
-        raise NotApplicable(
-            f"{checkpoint or 'the shipped copy, one of the demo network,'} is no fine-tuned copy of this "
-            f"network ({probe.classifier.name}): 'vexbench train --from CHECKPOINT --masked-share 0.1' with its "
-            "data makes one, and prints what to give as checkpoint=."
-        )
+        named = checkpoint or "the shipped copy, one of the demo network,"
+        raise NotApplicable(f"{named} is no fine-tuned copy {how}")
     copy.module.to(probe.classifier.device)
     return copy
 
