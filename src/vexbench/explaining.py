@@ -32,7 +32,7 @@ def maps_of(probe: Probe, choice: Choice) -> Maps:
     maps = METHODS[choice.name].function(probe, **choice.params)
     if not isinstance(maps, Tensor):
         raise VexbenchError(f"method '{choice.name}' must return maps (N, h, w), not {type(maps).__name__}.")
-    maps = maps.detach().float()
+    maps = maps.float() if probe.connected else maps.detach().float()
     count, _, height, width = probe.images.shape
     if maps.ndim != 3 or len(maps) != count:
         raise VexbenchError(f"method '{choice.name}' must return {count} maps (N, h, w), not {tuple(maps.shape)}.")

@@ -23,8 +23,8 @@ def evaluating(module: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def cutting(layer: nn.Module, name: str) -> Iterator[list[Tensor]]:
-    """Collect the layer's outputs as leaves of a new graph that starts behind the layer.
+def cutting(layer: nn.Module, name: str, *, connected: bool = False) -> Iterator[list[Tensor]]:
+    """Collect the layer's outputs as leaves of a new graph that starts behind the layer; connected, of the same graph.
 
     What follows gets a copy, so that an in-place ReLU behind the layer leaves the record intact,
     and a backward pass stops here. A layer that is used several times, such as a shared ReLU, is cut each time;
@@ -42,7 +42,7 @@ def cutting(layer: nn.Module, name: str) -> Iterator[list[Tensor]]:
         if not isinstance(output, Tensor) or output.ndim != 4:
             others.append(tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__)
             return None
-        leaves.append(output.detach().requires_grad_())
+        leaves.append(output if connected and output.requires_grad else output.detach().requires_grad_())
         return leaves[-1].clone()
 
     handle = layer.register_forward_hook(cut)

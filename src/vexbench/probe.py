@@ -94,6 +94,7 @@ class Probe:
         self.seed, self.batch_size = seed, batch_size + -batch_size % ALIGNED
         self.passes = Passes()
         self._known = {} if known is None else known
+        self.connected, self._around = False, nullcontext  # see `differentiably`
         with torch.inference_mode(False):  # tensors made in a caller's inference mode could not be differentiated
             self.images = checked_images(images).to(classifier.device)
             if targets is None:
@@ -127,6 +128,16 @@ class Probe:
             batch_size=self.batch_size,
         )
         other.passes = self.passes
+        return other if images is None or not self.connected else other.differentiably(images, self._around)
+
+    def differentiably(self, images: Images, around: Within = nullcontext) -> "Probe":
+        """The same question about other images, that gradients of the answers reach: what the probe gives is connected.
+
+        Each pass happens within `around`, such as `rules.softened`. Whoever asks records gradients, and the graph holds
+        all its passes in memory.
+        """
+        other = self.of(images=images.detach())
+        other.images, other.connected, other._around = images, True, around  # `of` has checked and detached them
         return other
 
     @cached_property
@@ -139,7 +150,7 @@ class Probe:
         """Outputs for the images as they are."""
 
         def ask() -> Logits:
-            with torch.no_grad():
+            with torch.set_grad_enabled(self.connected):
                 return torch.cat([self._forward(images) for images in self.images.split(self.batch_size)])
 
         return self.once("logits", ask)
@@ -160,7 +171,7 @@ class Probe:
         rows: list[Logits] = []
 
         def keeping(logits: Logits, targets: Targets) -> Scores:
-            rows.append(logits.detach())
+            rows.append(logits if self.connected else logits.detach())
             return of_target(logits, targets)
 
         (trace,) = self.traces([self.images], keeping)
@@ -183,16 +194,21 @@ class Probe:
         count = len(self.images)
         for images, which in self._batches(variants):
             with differentiating():
-                with cutting(part, name) as leaves, within():
-                    logits = self._forward(images)
-                *earlier, gradients = gradients_of(logits, self.targets[which], leaves, score or of_target)
+                with cutting(part, name, connected=self.connected) as leaves:
+                    logits = self._forward(images, within)
+                if self.connected:  # where the last features hang on earlier ones
+                    leaves = leaves[-1:]
+                *earlier, gradients = gradients_of(
+                    logits, self.targets[which], leaves, score or of_target, connected=self.connected
+                )
             if gradients is None or any(other is not None for other in earlier):
                 raise VexbenchError(
                     f"the logits do not hang on the last output of target layer '{name}' alone; "
                     f"choose another {'layer' if layer else 'target_layer='}."
                 )
             self.passes.partial += len(images)
-            activations, gradients = (part.detach()[: len(images)].float() for part in (leaves[-1], gradients))
+            answers = (part if self.connected else part.detach() for part in (leaves[-1], gradients))
+            activations, gradients = (part[: len(images)].float() for part in answers)
             pending.extend(zip(activations, gradients, strict=True))
             while len(pending) >= count > 0:
                 yield LayerTrace(*map(torch.stack, zip(*pending[:count], strict=True)))
@@ -201,7 +217,7 @@ class Probe:
     def scores(self, variants: Iterable[Images], output: Output = "logit") -> Curves:
         """The target's score of K variants of each image, streamed: (N, K)."""
         rows: list[Tensor] = []
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.connected):
             for images, which in self._batches(variants):
                 rows.append(of_target(read(self._forward(images), output), self.targets[which]))
         return self._curves(rows)
@@ -220,7 +236,7 @@ class Probe:
         Only the network behind the layer is passed through, where its logits hang on nothing else; else the whole.
         """
         rows: list[Tensor] = []
-        with torch.no_grad():
+        with torch.set_grad_enabled(self.connected):
             for values, which in self._batches(features):
                 logits = self._behind(values, which)
                 rows.append(of_target(read(logits, output), self.targets[which]))
@@ -236,7 +252,7 @@ class Probe:
         _, layer = self.classifier.layer(self.images)
         self.passes.forward += 1 if images is None else len(images)
         self.passes.partial += len(features) if images is None else 0
-        with replacing(layer, padded(features), uses):
+        with replacing(layer, padded(features), uses), self._around():
             # one row per row of features, also behind a single image
             return self.classifier.logits(self._stranger if images is None else padded(images))[: len(features)]
 
@@ -272,10 +288,10 @@ class Probe:
         count = len(self.images)
         for images, which in self._batches(variants):
             with differentiating():
-                leaf = images.detach().clone().requires_grad_()
-                with within():
-                    logits = self._forward(leaf)
-                (gradients,) = gradients_of(logits, self.targets[which], [leaf], of_target)
+                connected = self.connected and images.requires_grad  # not a baseline, say
+                leaf = images if connected else images.detach().clone().requires_grad_()
+                logits = self._forward(leaf, within)
+                (gradients,) = gradients_of(logits, self.targets[which], [leaf], of_target, connected=connected)
             if gradients is None:
                 raise VexbenchError(
                     "the logits do not depend on the image; is there a detach() in the network's forward?"
@@ -299,9 +315,10 @@ class Probe:
                 values, which = torch.cat(group), rows.repeat(len(group))
             yield from zip(values.split(self.batch_size), which.split(self.batch_size), strict=True)
 
-    def _forward(self, images: Images) -> Logits:
+    def _forward(self, images: Images, within: Within = nullcontext) -> Logits:
         self.passes.forward += len(images)
-        return self.classifier.logits(padded(images))[: len(images)]
+        with self._around(), within():
+            return self.classifier.logits(padded(images))[: len(images)]
 
 
 def padded(values: Tensor) -> Tensor:
@@ -323,9 +340,11 @@ def of_target(scores: Float[Tensor, "N classes"], targets: Targets) -> Scores:
 
 
 def gradients_of(
-    logits: Logits, targets: Targets, leaves: list[Tensor], score: Score = of_target
+    logits: Logits, targets: Targets, leaves: list[Tensor], score: Score = of_target, *, connected: bool = False
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the targets' scores with respect to the leaves; None where a leaf has no effect on the logits.
+
+    Those that are connected can be differentiated again.
 
     Raises
     ------
@@ -336,7 +355,7 @@ def gradients_of(
         raise VexbenchError(
             "the logits have no gradient; is there a torch.no_grad() or detach() in the network's forward?"
         )
-    return torch.autograd.grad(score(logits, targets).sum(), leaves, allow_unused=True)
+    return torch.autograd.grad(score(logits, targets).sum(), leaves, allow_unused=True, create_graph=connected)
 
 
 def read(logits: Logits, output: Output) -> Float[Tensor, "N classes"]:
@@ -411,6 +430,10 @@ class Explain:
 
         The key says all that makes the variant: ``("uniform", radius, draw)``. Kept as long as the images are judged.
         """
+        return self.once(key, lambda: self._method(probe()))
+
+    def once(self, key: Hashable, ask: Callable[[], Maps]) -> Maps:
+        """Maps that `ask` gives, asked once for all metrics that name the same key; see `variant`."""
         if key not in self._variants:
-            self._variants[key] = self._method(probe())
+            self._variants[key] = ask()
         return self._variants[key]

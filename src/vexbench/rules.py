@@ -1,11 +1,12 @@
 """Backward passes other than the gradient's, told by rules for single operations."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vexbench.errors import NotApplicable
 from vexbench.hooks import Rule, overriding
@@ -89,3 +90,42 @@ def gating(gate: Gate, method: str) -> Iterator[None]:
         yield
     if not seen:
         raise NotApplicable(f"{method} changes the backward pass of ReLUs, and none was seen in this network.")
+
+
+def softened(beta: float) -> AbstractContextManager[object]:
+    """Round the corners of rectifiers off: softplus_β(x) = ln(1 + e^βx)/β for ReLU (Dombrowski et al. 2019).
+
+    ReLU, ReLU6 and leaky ReLU, as module, function or clamp: a network of them then has curvature, along which a
+    gradient's own gradient points. Other activations stay as they are.
+    """
+
+    def soft(values: Tensor) -> Tensor:
+        return functional.softplus(values, beta)
+
+    def clipped(func: Rule, values: Tensor, high: float, inplace: bool) -> Tensor:
+        source = values.clone() if inplace or func.__name__.endswith("_") else values
+        smooth = soft(source) if high == torch.inf else soft(source) - soft(source - high)
+        return smooth if source is values else values.copy_(smooth)
+
+    def relu(func: Rule, values: Tensor, inplace: bool = False) -> Tensor:
+        return clipped(func, values, torch.inf, inplace)
+
+    def relu6(func: Rule, values: Tensor, inplace: bool = False) -> Tensor:
+        return clipped(func, values, 6.0, inplace)
+
+    def leaky(func: Rule, values: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+        return negative_slope * values + (1 - negative_slope) * soft(values)
+
+    def clamp(func: Rule, values: Tensor, min: Any = None, max: Any = None) -> Tensor:
+        if min != 0 or isinstance(max, Tensor):
+            return func(values, min, max)
+        return clipped(func, values, torch.inf if max is None else max, False)
+
+    def hardtanh(
+        func: Rule, values: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    ) -> Tensor:
+        if min_val != 0:
+            return func(values, min_val, max_val, inplace)
+        return clipped(func, values, max_val, inplace)
+
+    return overriding({"relu": relu, "relu6": relu6, "leaky_relu": leaky, "clamp": clamp, "hardtanh": hardtanh})

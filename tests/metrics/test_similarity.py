@@ -1,8 +1,9 @@
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.spatial import distance
+from scipy.stats import pearsonr, spearmanr
 
-from vexbench.metrics.similarity import spearman, ssim, unit
+from vexbench.metrics.similarity import SIMILARITIES, cosine, pearson, spearman, ssim, top_k, unit
 
 
 def test_unit_stretches_each_map_alone():
@@ -39,3 +40,62 @@ def test_spearman_of_constant_maps():
     assert spearman(flat, slope).item() == 0
     assert spearman(slope, slope**3).item() == pytest.approx(1)
     assert spearman(slope, -slope).item() == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
+def test_pearson_and_cosine_are_those_of_scipy(scale):
+    first, second = torch.randn(2, 4, 9, 8, generator=torch.Generator().manual_seed(0)) + 0.5
+    pairs = [(a.flatten().numpy(), b.flatten().numpy()) for a, b in zip(first, second)]
+    expected = [pearsonr(a, b).statistic for a, b in pairs]
+    assert pearson(scale * first, second).tolist() == pytest.approx(expected, abs=1e-6)
+    expected = [1 - distance.cosine(a, b) for a, b in pairs]
+    assert cosine(scale * first, second).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_shift_matters_to_the_cosine_alone_and_a_sign_to_both():
+    maps = torch.rand(1, 8, 8)
+    assert pearson(maps, maps + 3).item() == pytest.approx(1)
+    assert cosine(maps, maps + 3).item() < 0.999
+    assert cosine(maps, -2 * maps).item() == pearson(maps, -2 * maps).item() == -1
+
+
+def test_pearson_and_cosine_where_they_are_not_defined():
+    zero, flat, slope = torch.zeros(1, 3, 3), torch.full((1, 3, 3), 0.1), torch.arange(9.0).view(1, 3, 3)
+    assert pearson(flat, zero).item() == 1
+    assert pearson(flat, slope).item() == pearson(slope, flat).item() == 0
+    assert cosine(zero, zero).item() == 1
+    assert cosine(zero, slope).item() == cosine(slope, zero).item() == 0
+    assert cosine(flat, 2 * flat).item() == pytest.approx(1)
+
+
+def test_top_k_counts_what_the_largest_values_have_in_common():
+    first, second = torch.arange(100.0).view(1, 10, 10), torch.arange(100.0).view(1, 10, 10)
+    second[0, 9, 9] = -1  # its second place goes to 97
+    assert top_k(first, second).item() == 0.5
+    assert top_k(first, second, share=0.1).item() == pytest.approx(0.9)
+    assert top_k(first, second, share=1.0).item() == 1
+    assert top_k(first, -first, share=0.5).item() == 0
+    assert top_k(first, first**3).item() == 1
+    assert top_k(first, first, share=0.001).item() == 1  # one pixel at least
+    assert top_k(torch.rand(2, 1, 1), torch.rand(2, 1, 1)).tolist() == [1, 1]
+
+
+def test_top_k_lets_no_order_among_equals_decide():
+    flat, slope = torch.zeros(1, 10, 10), torch.arange(100.0).view(1, 10, 10)
+    assert top_k(flat, flat + 1).item() == pytest.approx(1)
+    assert top_k(flat, slope).item() == top_k(flat, -slope).item() == pytest.approx(0.02)
+    # two of four equal pixels in each; chance would find one of the two
+    first, second = torch.zeros(2, 1, 10, 10)
+    first[0, 0, :4], second[0, 0, 3:7] = 1, 1
+    assert top_k(first, first).item() == pytest.approx(1)
+    assert top_k(first, second).item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_every_similarity_is_symmetric_and_one_for_equal_maps(name):
+    first, second = unit(torch.randn(2, 3, 12, 14).relu().flatten(0, 1)).unflatten(0, (2, 3))
+    compare = SIMILARITIES[name]
+    assert torch.allclose(compare(first, first), torch.ones(3), atol=1e-6)
+    assert torch.allclose(compare(first, second), compare(second, first), atol=1e-6)
+    assert compare(first, second).dtype == torch.float32
+    assert compare(first[:0], second[:0]).shape == (0,)

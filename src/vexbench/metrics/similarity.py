@@ -1,5 +1,7 @@
 """How alike two maps of one image are."""
 
+from math import ceil
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -73,4 +75,47 @@ def mean_ranks(rows: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
     return empty.scatter(1, order, mean.gather(1, group))
 
 
-SIMILARITIES = {"ssim": ssim, "spearman": spearman}
+def pearson(first: Maps, second: Maps) -> Scores:
+    """Correlation of the values (Pearson 1895).
+
+    Where it is not defined: 1 for two constant maps, 0 for a constant one and one that is not.
+    """
+    # the lowest value first: a constant map has to become exactly 0
+    a, b = (maps.double() - maps.amin((1, 2), keepdim=True).double() for maps in (first, second))
+    return cosine(a - a.mean((1, 2), keepdim=True), b - b.mean((1, 2), keepdim=True)).to(first.dtype)
+
+
+def cosine(first: Maps, second: Maps) -> Scores:
+    """Cosine of the angle between the maps: ⟨a, b⟩ / (‖a‖ ‖b‖).
+
+    Where it is not defined: 1 for two maps of zeros, 0 for one of zeros and one that is not.
+    """
+    # in double, and each scaled to 1 before: squares of small gradients vanish in single precision
+    a, b = (maps.flatten(1).double() for maps in (first, second))
+    a, b = (rows / rows.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny) for rows in (a, b))
+    scale = a.norm(dim=1) * b.norm(dim=1)
+    both = (a == 0).all(1) & (b == 0).all(1)
+    return ((a * b).sum(1) / scale).where(scale > 0, both.double()).clamp(-1, 1).to(first.dtype)
+
+
+def top_k(first: Maps, second: Maps, share: float = 0.02) -> Scores:
+    """Share of the k largest values of one map that are among the k largest of the other (Ghorbani et al. 2019).
+
+    k is `share` of the pixels, rounded up; theirs was 1000 of 224 × 224. Pixels that are equal at the k-th place belong
+    in equal parts, and two parts have the smaller one in common: no order among equals decides, two equal maps score 1
+    whatever they are, and a constant map has k/n in common with any that has no equal pixels.
+    """
+    count = ceil(share * first[0].numel()) if len(first) else 1
+    common = belonging(first, count).minimum(belonging(second, count))
+    return (common.flatten(1).sum(1) / count).to(first.dtype)
+
+
+def belonging(maps: Maps, count: int) -> Maps:
+    """How far each pixel belongs to the `count` largest of its map: 1, 0, or in part where equals share a place."""
+    last = maps.flatten(1).topk(count, dim=1).values[:, -1, None, None]
+    above, equal = maps > last, maps == last
+    left = count - above.double().sum((1, 2), keepdim=True)
+    return above + equal * (left / equal.sum((1, 2), keepdim=True))
+
+
+SIMILARITIES = {"ssim": ssim, "spearman": spearman, "pearson": pearson, "top_k": top_k, "cosine": cosine}
