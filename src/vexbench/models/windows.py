@@ -1,7 +1,7 @@
 """Logits of images that differ from clean ones in a window: only what changes of each feature map is computed."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from typing import Any, Final, NamedTuple, final
@@ -52,8 +52,8 @@ class Sliding(NamedTuple):
 
     def reached(self, span: Span, size: int) -> Span:
         """Which of `size` outputs read any of the span."""
-        first = [-((self.extent - 1 - start - self.padding) // self.stride) for start in span.starts]
-        last = [(start + span.length - 1 + self.padding) // self.stride for start in span.starts]
+        first = [max(-((self.extent - 1 - start - self.padding) // self.stride), 0) for start in span.starts]
+        last = [min((start + span.length - 1 + self.padding) // self.stride, size - 1) for start in span.starts]
         length = max(b - a + 1 for a, b in zip(first, last))
         return Span(tuple(first), length).within(size)
 
@@ -225,6 +225,28 @@ class Windows:
     def _spatial(self, node: fx.Node) -> bool:
         value = self._clean[node]
         return isinstance(value, Tensor) and value.ndim == 4
+
+
+def patched(
+    graph: fx.GraphModule, images: Images, hidden: Images, places: Sequence[tuple[int, int]], patch: int, together: int
+) -> Iterator[Logits]:
+    """Logits of the images with a square patch of the hidden ones at each place (top, left), place by place.
+
+    Some places together; a patch may reach over the border.
+    """
+    windows, count, sides = Windows(graph, images), len(images), images.shape[2:]
+    for start in range(0, len(places), together):
+        values, corners = [], []
+        for top, left in places[start : start + together]:
+            # a window within the image, which shows it again where the patch does not reach
+            first, second = (min(at, side - patch) for at, side in zip((top, left), sides))
+            value = images[:, :, first : first + patch, second : second + patch].clone()
+            value[:, :, top - first :, left - second :] = hidden[:, :, top : top + patch, left : left + patch]
+            values.append(value)
+            corners.extend([(first, second)] * count)
+        rows, columns = (Span(starts, patch) for starts in zip(*corners))
+        which = torch.arange(count, device=images.device).repeat(len(values))
+        yield windows.logits(which, torch.cat(values), rows, columns)
 
 
 def sliding(module: Any) -> tuple[Sliding, Sliding, Callable[[Tensor], Tensor], float] | None:
