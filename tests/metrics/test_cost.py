@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from vexbench.metrics import cost
-from vexbench.metrics.cost import passes, seconds_ratio, short_backward
+from vexbench.metrics.cost import passes, peak_memory, seconds_ratio, short_backward
 from vexbench.models.base import Classifier
 from vexbench.probe import Probe
 
@@ -76,3 +76,71 @@ def test_seconds_by_the_real_clock(classifier, images):
     score = seconds_ratio(probe, lambda other: [other.scores([other.images] * 20), blank(other)][1])
     assert score.shape == (6,)
     assert (score > 1).all()
+
+
+KIB = 1024
+
+
+def test_the_most_bytes_at_once_are_counted(classifier, images):
+    def steps(other):
+        first = torch.zeros(2, KIB)  # 8 KiB
+        second = first + 1  # 16 KiB at once
+        del first
+        third = second * 2  # 16 KiB again, not 24: the sum of all allocations
+        del second, third
+        return blank(other)  # 1 KiB: not what is left in the end either
+
+    assert peak_memory(Probe(classifier, images, [0] * 6), steps).tolist() == [16 * KIB] * 6
+
+
+def test_views_and_what_was_there_before_hold_nothing_new(classifier, images):
+    before = torch.ones(64, KIB)
+
+    def views(other):
+        part = before.t()[3:].unsqueeze(0)
+        before.view(-1).add_(1)
+        next(other.classifier.module.parameters()).view(-1)
+        return part[0, :16, :16].unsqueeze(0) + 0
+
+    assert peak_memory(Probe(classifier, images, [0] * 6), views).tolist() == [16 * 16 * 4] * 6
+
+
+def test_the_graph_that_a_gradient_needs_is_counted(classifier, images):
+    def forward(other):
+        other.scores([other.images])
+        return blank(other)
+
+    def backward(other):
+        list(other.input_gradients([other.images]))
+        return blank(other)
+
+    probe = Probe(classifier, images, [0] * 6)
+    asked, derived = peak_memory(probe, forward)[0], peak_memory(probe, backward)[0]
+    # passes of four images; a block's output is 8 × 16 × 16, and only a gradient keeps all three of the first block
+    block = 4 * 8 * 16 * 16 * 4
+    assert 2 * block <= asked < 3.5 * block
+    assert derived >= asked + block / 2
+    # as often as it is asked, whatever the batch size, and however many variants there are
+    many = peak_memory(Probe(classifier, images, [0] * 6, batch_size=16), forward)[0]
+    assert many == asked == peak_memory(probe, forward)[0]
+    repeated = peak_memory(probe, lambda other: [other.scores(other.images for _ in range(50)), blank(other)][1])[0]
+    assert repeated < asked + 2 * block
+
+
+def test_memory_is_of_a_fresh_probe_and_a_failure_leaves_nothing(classifier, images):
+    probe, seen = Probe(classifier, images, [0] * 6), []
+    _ = probe.trace
+
+    def traced(other):
+        seen.append(len(other.images))
+        return other.trace.activations.sum(1)
+
+    assert peak_memory(probe, traced)[0] > 4 * 8 * 16 * 16 * 4
+    assert seen == [1]
+
+    def broken(other):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        peak_memory(probe, broken)
+    assert torch.utils._python_dispatch._get_current_dispatch_mode() is None

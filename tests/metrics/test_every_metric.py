@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from vexbench.methods.gradient import saliency
+from vexbench.metrics import randomisation
+from vexbench.models.base import Classifier
+from vexbench.models.surgery import cascade
 from vexbench.probe import Explain, Probe
 from vexbench.registry import METRICS, NEEDS
 from vexbench.types import References
@@ -15,6 +18,23 @@ COUNTED = sorted(set(METRICS) - {"seconds_ratio"})  # which a clock measures
 REFERENCES = References(
     torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(5)), torch.tensor([0, 1, 2, 3] * 2)
 )
+
+
+@pytest.fixture(autouse=True)
+def twin(classifier, images, monkeypatch):
+    """A network of the same structure that stands for the one that learnt shuffled labels."""
+
+    def shipped():
+        ((_, random),) = cascade(classifier, images, seed=0, stages=1)
+        return Classifier(
+            random.module,
+            mean=classifier.mean,
+            std=classifier.std,
+            target_layer=classifier.target_layer,
+            card={"training_accuracy": 1.0},
+        )
+
+    monkeypatch.setattr(randomisation, "shipped", shipped)
 
 
 def regions_for(images):

@@ -32,18 +32,18 @@ class TestCascade:
     @pytest.mark.parametrize(("order", "names"), [("bottom_up", "0 1 3 7"), ("top_down", "7 3 1 0")])
     def test_each_step_randomises_one_layer_more(self, classifier, images, order, names):
         before, names = weights(classifier.module), names.split()
-        steps = [changed(before, network.module) for network in cascade(classifier, images, seed=0, order=order)]
+        steps = [changed(before, network.module) for _, network in cascade(classifier, images, seed=0, order=order)]
         assert steps == [set(names[:done]) for done in range(1, 5)]
 
     def test_stages_are_evenly_spaced_and_end_in_the_wholly_random_network(self, classifier, images):
         before = weights(classifier.module)
         for stages, sizes in {1: [4], 2: [2, 4], 3: [1, 3, 4], 4: [1, 2, 3, 4], 99: [1, 2, 3, 4]}.items():
-            found = [len(changed(before, n.module)) for n in cascade(classifier, images, seed=0, stages=stages)]
+            found = [len(changed(before, n.module)) for _, n in cascade(classifier, images, seed=0, stages=stages)]
             assert found == sizes
 
     def test_networks_depend_on_the_seed_only(self, classifier, images):
         def last(seed, order="bottom_up", stages=0):
-            *_, network = cascade(classifier, images, seed=seed, order=order, stages=stages)
+            *_, (_, network) = cascade(classifier, images, seed=seed, order=order, stages=stages)
             return network.digest
 
         torch.manual_seed(5)
@@ -56,11 +56,11 @@ class TestCascade:
 
     def test_layers_of_one_shape_get_different_weights(self, images):
         twins = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.Linear(8, 8), nn.Linear(8, 8))
-        *_, network = cascade(Classifier(twins), images, seed=0)
+        *_, (_, network) = cascade(Classifier(twins), images, seed=0)
         assert not torch.equal(network.module[2].weight, network.module[3].weight)
 
     def test_batch_norm_forgets_its_statistics_too(self, classifier, images):
-        *_, network = cascade(classifier, images, seed=0)
+        *_, (_, network) = cascade(classifier, images, seed=0)
         assert network.module[1].running_mean.eq(0).all()
         assert network.module[1].running_var.eq(1).all()
         assert network.module[1].weight.eq(1).all()
@@ -69,7 +69,7 @@ class TestCascade:
         classifier = Classifier(
             network, mean=(0.1, 0.2, 0.3), std=(2.0, 3.0, 4.0), target_layer="2", class_names=list("abcd")
         )
-        stage = next(cascade(classifier, images, seed=0))
+        _, stage = next(cascade(classifier, images, seed=0))
         assert stage.normalise(images).equal(classifier.normalise(images))
         assert (stage.target_layer, stage.class_names, stage.name) == ("2", tuple("abcd"), classifier.name)
 
@@ -105,7 +105,7 @@ class TestCascade:
 
         network = Gated().requires_grad_(False)
         before = weights(network)
-        *_, last = cascade(Classifier(network), images, seed=0)
+        *_, (_, last) = cascade(Classifier(network), images, seed=0)
         after = dict(last.module.named_parameters())
         same = {name for name, old in before.items() if torch.equal(old, after[name])}
         assert same <= {"attention.in_proj_bias", "attention.out_proj.bias"}

@@ -156,6 +156,9 @@ def test_relative_stabilities_follow_their_equations(classifier, images):
     divisor = a.where(a != 0, 1e-6 * a.square().mean().sqrt())
     found = relative_representation_stability(maps, probe, explain, samples=1)
     assert found.item() == pytest.approx(by_the_equation(maps, changed, ((a - b) / divisor).norm().item()), rel=1e-4)
+    # the smallest divisor, also on a probe that knows the change already
+    found = relative_output_stability(maps, probe, explain, samples=1, eps=100.0)
+    assert found.item() == pytest.approx(by_the_equation(maps, changed, 100.0), rel=1e-4)
     # ‖·‖₁ and ‖·‖_∞
     change = ((maps - changed) / maps).abs()
     ours = relative_output_stability(maps, probe, explain, samples=1, norm=1.0).item()

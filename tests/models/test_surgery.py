@@ -32,5 +32,5 @@ def test_a_network_that_keeps_its_features_is_randomised(images, targets, infere
 
 def test_a_copy_made_in_inference_mode_takes_gradients(gap_network, images):
     with torch.inference_mode():
-        *_, last = cascade(Classifier(gap_network), images, seed=0)
+        *_, (_, last) = cascade(Classifier(gap_network), images, seed=0)
     assert vb.explain(last, images, [1] * len(images), "saliency").any()

@@ -20,6 +20,8 @@ Examples:
   vexbench train --data folder --root photos --model tf_efficientnet_lite0 --pretrained --size 224 --epochs 4
 
   vexbench train --data scenes --variant shortcut --model plain_cnn_small --size 64
+
+  vexbench train --data scenes --shuffle-labels --per-class 50 --model plain_cnn_small --epochs 60 --out runs/twin
 """
 
 
@@ -43,11 +45,20 @@ def train(
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
     variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain or shortcut.")] = None,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="Training scenes drawn of each class.", show_default="1000")
+    ] = None,
+    shuffle_labels: Annotated[
+        bool,
+        typer.Option(
+            "--shuffle-labels", help="Learn permuted labels by heart: a twin for the metric data_randomisation."
+        ),
+    ] = False,
 ) -> None:
     """Train a network, and test it."""
     import vexbench as vb
 
-    params = {"root": str(root) if root else None, "variant": variant}
+    params = {"root": str(root) if root else None, "variant": variant, "per_class": per_class}
     vb.train(
         vb.TrainConfig(
             data=data,
@@ -59,6 +70,7 @@ def train(
             learning_rate=lr,
             seed=seed,
             pretrained=pretrained,
+            shuffle_labels=shuffle_labels,
             device=device,
             out=out or Path("runs") / f"{data}-{model.replace('/', '-')}",
         )

@@ -10,6 +10,7 @@ from vexbench.metrics import (
     localisation,
     randomisation,
     robustness,
+    shortcuts,
     stability,
     subsets,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "localisation",
     "randomisation",
     "robustness",
+    "shortcuts",
     "stability",
     "subsets",
 ]

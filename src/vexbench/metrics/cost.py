@@ -1,14 +1,19 @@
 """Cost: what one explanation takes, measured on a fresh probe, so that shared passes flatter nobody."""
 
+import weakref
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
+from typing import Any, final
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vexbench.hooks import cutting
-from vexbench.probe import Probe, differentiating, gradients_of
+from vexbench.probe import ALIGNED, Probe, differentiating, gradients_of
 from vexbench.registry import metric
 from vexbench.types import Maps, Scores
 
@@ -38,6 +43,67 @@ def seconds_ratio(probe: Probe, explain: Callable[[Probe], Maps]) -> Scores:
     fresh = _fresh(probe)
     ratio = _seconds(lambda: explain(fresh), probe) / median(bare)
     return probe.images.new_full((len(probe.images),), ratio)
+
+
+@metric(family="cost", title="Peak memory", paper="counted", direction="lower", range=(0.0, float("inf")))
+def peak_memory(probe: Probe, explain: Callable[[Probe], Maps]) -> Scores:
+    """Bytes that one explanation of one image holds at its peak, above the network's own and the image's.
+
+    Of the first image alone, in passes of four, the fewest there are: what a method cannot do without, and what tells
+    methods apart; more images in a pass take that many times as much, by the user's choice. So the same for all images
+    and all batch sizes. On a GPU as its allocator reports it; elsewhere the memory of all tensors alive at once is
+    counted, without what an operation needs for itself while it runs: the same number on every machine.
+    """
+    fresh = Probe(probe.classifier, probe.images[:1], probe.targets[:1], seed=probe.seed, batch_size=ALIGNED)
+    if probe.images.device.type == "cuda":
+        torch.cuda.synchronize(probe.images.device)
+        before = torch.cuda.memory_allocated(probe.images.device)
+        torch.cuda.reset_peak_memory_stats(probe.images.device)
+        explain(fresh)
+        peak = torch.cuda.max_memory_allocated(probe.images.device) - before
+    else:
+        with Held() as held:
+            explain(fresh)
+        peak = held.peak
+    return probe.images.new_full((len(probe.images),), float(peak))
+
+
+@final
+class Held(TorchDispatchMode):
+    """Counts the bytes of the tensors that were made in it and are still there; `peak` is the most at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self.now = 0
+        self._storages: dict[int, weakref.finalize[..., Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        # a view of the network's weights holds nothing new
+        given = {key for key, _ in _storages((args, kwargs))}
+        for key, storage in _storages(output):
+            if key not in given and key not in self._storages:
+                size = storage.nbytes()
+                self.now += size
+                self._storages[key] = weakref.finalize(storage, self._released, key, size)
+        self.peak = max(self.peak, self.now)
+        return output
+
+    def _released(self, key: int, size: int) -> None:
+        self.now -= size
+        del self._storages[key]
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        for end in self._storages.values():
+            end.detach()
+
+
+def _storages(values: Any) -> list[tuple[int, torch.UntypedStorage]]:
+    """The storages behind the tensors in a nest of values, each with what it is known by."""
+    leaves = (leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
+    return [(storage._cdata, storage) for storage in leaves]
 
 
 def short_backward(probe: Probe) -> float:

@@ -231,10 +231,10 @@ def stability(
         for number, copy in enumerate(copies(probe, radius, samples)):
             key = ("logits", "uniform", radius, number)
             logits = probe.once(key, lambda copy=copy: probe.of(images=copy).logits)
-            rows.append(change(copy, logits).clamp(min=eps).where(logits.argmax(1) == label, float("nan")))
+            rows.append(change(copy, logits).where(logits.argmax(1) == label, float("nan")))
         return torch.stack(rows, 1)
 
-    changes = probe.once((*name, "uniform", radius, samples), measured)
+    changes = probe.once((*name, "uniform", radius, samples), measured).clamp(min=eps)
     largest = maps.new_full((len(maps),), -inf)
     for changed, divisor in zip(noisy(probe, explain, radius, samples), changes.T, strict=True):
         quotient = relative_change(maps, changed, norm, eps) / divisor

@@ -35,7 +35,7 @@ def adversarial_stability(
     similarity: str = "top_k",
     attack: str = "map",
     epsilon: float = 8 / 255,
-    steps: int = 8,
+    steps: int = 5,
     beta: float = 10.0,
 ) -> Scores:
     """Similarity of the map to that of an attacked image of the same predicted class: s(Φ(x'), Φ(x)), ‖x' − x‖∞ ≤ ε.
@@ -50,7 +50,7 @@ def adversarial_stability(
     similarity: `top_k` (the 2 % largest), `spearman`, `ssim`, `pearson` or `cosine`.
     attack: `map`; or `fgsm` or `pgd` on the prediction itself: NaN are the images that lose their class, and the score
     of the others is how much of the map stays.
-    steps: of the attack. It costs about 1 + 5 × steps explanations, without a gradient 1 + steps; `pgd` one explanation
+    steps: of the attack. It costs about 1 + 3 × steps explanations, without a gradient 1 + steps; `pgd` one explanation
     and two passes per step, `fgsm` one step.
     beta: sharpness of the softplus; large is nearer to ReLU, and has a rougher gradient.
 

@@ -42,6 +42,7 @@ class Learner(LightningModule):
         batch_size: int,
         learning_rate: float,
         seed: int,
+        augment: bool = True,
     ) -> None:
         super().__init__()
         # convolutions on a CPU are faster with the colours last, by about a tenth
@@ -58,6 +59,7 @@ class Learner(LightningModule):
             "validation": division.validation,
         }
         self.epochs, self.batch_size, self.learning_rate, self.seed = epochs, batch_size, learning_rate, seed
+        self.augment = augment
         self.curves: list[Row] = []
         self.measures = nn.ModuleList(
             MetricCollection(
@@ -77,7 +79,8 @@ class Learner(LightningModule):
 
     def train_dataloader(self) -> Batches:
         """Other batches in each epoch, given by seed and epoch alone."""
-        return Batches(self.pictures, self.rows["learn"], self.batch_size, draw=(self.seed, self.current_epoch))
+        draw = (self.seed, self.current_epoch)
+        return Batches(self.pictures, self.rows["learn"], self.batch_size, draw=draw, augmented=self.augment)
 
     def val_dataloader(self) -> list[Batches]:
         """The images of both sides."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from vexbench.datasets.base import Dataset, Skipped
@@ -14,6 +15,7 @@ from vexbench.datasets.folders import WHOLE, survey
 from vexbench.errors import VexbenchError
 from vexbench.models.pictures import Division, Pictures, decode, divide, stratify
 from vexbench.registry import DATASETS
+from vexbench.seeds import generator
 
 TEST_SHARE: Final = 0.15
 """Of a folder without splits, this share of each class becomes the test split."""
@@ -111,9 +113,18 @@ def _open_folder(root: str, of: Callable[[str], Dataset]) -> tuple[Dataset, Data
 
 
 def gather(
-    train: Dataset, held_out: Dataset | None, *, size: int, validation: float, seed: int, console: Console
+    train: Dataset,
+    held_out: Dataset | None,
+    *,
+    size: int,
+    validation: float,
+    seed: int,
+    console: Console,
+    shuffle_labels: bool = False,
 ) -> Material:
     """Decode all images and divide them.
+
+    With shuffled labels there is nothing to learn but by heart: all images are trained on, and validated on as well.
 
     Raises
     ------
@@ -139,4 +150,17 @@ def gather(
                 f"{train.title}: class {name} has {sum(few)} usable training images, not counting unreadable and "
                 f"repeated ones; at least {len(sides)} are needed."
             )
-    return material
+    return memorised(material, seed) if shuffle_labels else material
+
+
+def memorised(material: Material, seed: int) -> Material:
+    """The same images with their labels permuted, all of them on both sides of the division; the test as it was."""
+    division, labels = material.division, material.pictures.labels.copy()
+    rows = np.sort(np.concatenate([division.train, division.validation]))
+    order = torch.randperm(len(rows), generator=generator(seed, "shuffled labels")).numpy()
+    labels[rows] = labels[rows[order]]
+    return replace(
+        material,
+        pictures=replace(material.pictures, labels=labels),
+        division=replace(division, train=rows, validation=rows),
+    )

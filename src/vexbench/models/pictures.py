@@ -146,15 +146,22 @@ def _contents(pictures: Pictures) -> Iterator[bytes]:
 
 @final
 class Batches:
-    """Batches of (images in [0, 1], labels); shuffled and augmented by the draw where one is given, else in order.
+    """Batches of (images in [0, 1], labels); shuffled, and augmented, by the draw where one is given, else in order.
 
     The draw (a seed and an epoch) decides everything random: a resumed training sees what an uninterrupted one sees.
     """
 
     def __init__(
-        self, pictures: Pictures, rows: Sequence[int] | np.ndarray, batch_size: int, draw: tuple[int, int] | None = None
+        self,
+        pictures: Pictures,
+        rows: Sequence[int] | np.ndarray,
+        batch_size: int,
+        draw: tuple[int, int] | None = None,
+        *,
+        augmented: bool = True,
     ) -> None:
         self.pictures, self.rows, self.batch_size, self.draw = pictures, np.asarray(rows), batch_size, draw
+        self.augmented = augmented
 
     def __len__(self) -> int:
         # a small last batch would make a poor estimate for batch norm
@@ -168,7 +175,7 @@ class Batches:
         for number in range(len(self)):
             batch = np.sort(rows[number * self.batch_size : (number + 1) * self.batch_size])
             images = torch.from_numpy(self.pictures.pixels[batch]).permute(0, 3, 1, 2).float() / 255
-            if self.draw:
+            if self.draw and self.augmented:
                 images = augment(images, generator("augment", *self.draw, number))
             labels = torch.from_numpy(self.pictures.labels[batch])
             yield images.contiguous(memory_format=torch.channels_last), labels

@@ -17,8 +17,11 @@ ORDERS = ("bottom_up", "top_down")
 
 def cascade(
     classifier: Classifier, images: Images, *, seed: int, order: str = "bottom_up", stages: int = 0
-) -> Iterator[Classifier]:
+) -> Iterator[tuple[frozenset[str], Classifier]]:
     """Randomise one layer after the other, each staying random, in a copy; yield the network after each layer.
+
+    With it the names of the layers that are random by then, which say all that makes it: whatever the order and the
+    number of stages, networks with the same layers randomised are the same network.
 
     The copy is one and the same and changes as the iteration goes on, so that memory holds one network more, whatever
     the depth; what is yielded must be used before the next is asked for. The random weights depend on the seed and on
@@ -52,10 +55,11 @@ def cascade(
         steps = steps[::-1]
     stages = min(stages, len(steps)) or len(steps)
     stops = {round(stop * len(steps) / stages) for stop in range(1, stages + 1)}
-    for done, (name, _) in enumerate(steps, start=1):
+    names = [name for name, _ in steps]
+    for done, name in enumerate(names, start=1):
         randomise(copy.module.get_submodule(name), generator(seed, "randomised", name))
         if done in stops:
-            yield classifier.around(copy.module)
+            yield frozenset(names[:done]), classifier.around(copy.module)
 
 
 def layers(classifier: Classifier, images: Images) -> list[tuple[str, nn.Module]]:

@@ -29,6 +29,8 @@ from vexbench.models.pictures import Batches, Pictures
 from vexbench.models.zoo import TARGET_LAYERS, TITLES, build, normalisation
 
 RUN, LAST, BEST = "run.json", "last.ckpt", "best.ckpt"
+FITTED: Final = 0.2
+"""Labels that mean nothing are learnt by heart at this loss; label smoothing alone keeps it above 0.09."""
 NAMED: Final = 3
 """Of the files that cannot be read, so many are named on the screen; the card names all."""
 
@@ -50,6 +52,8 @@ class TrainConfig(BaseModel):
     validation: float = Field(default=0.1, gt=0, lt=0.9)
     patience: int = Field(default=10, ge=1)
     pretrained: bool = False
+    shuffle_labels: bool = False
+    """Permute the training labels: a twin that has learnt by heart what means nothing (metric `data_randomisation`)."""
     device: str = "auto"
     out: Path
 
@@ -92,7 +96,13 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
     module = build(config.model, len(names), pretrained=config.pretrained)
     try_size(module, config)
     material = gather(
-        train_set, test_set, size=config.size, validation=config.validation, seed=config.seed, console=console
+        train_set,
+        test_set,
+        size=config.size,
+        validation=config.validation,
+        seed=config.seed,
+        console=console,
+        shuffle_labels=config.shuffle_labels,
     )
     division = material.division
     mean, std = normalisation(config.model, pretrained=config.pretrained) or material.statistics
@@ -114,6 +124,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
         batch_size=config.batch_size,
         learning_rate=config.peak_rate,
         seed=config.seed,
+        augment=not config.shuffle_labels,
     )
     best_epoch = fit(learner, config, accelerator, console)
     classifier = Classifier(
@@ -143,6 +154,12 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
         best_epoch=best_epoch,
         confusion=confusion_matrix(classifier, material.test, config.batch_size),
     )
+    if config.shuffle_labels:
+        card |= {
+            "shuffle_labels": True,
+            "training_accuracy": learner.curves[best_epoch - 1]["validation_accuracy"],
+            "curves_note": "Both sides are training images with their shuffled labels; validation has all of them.",
+        }
     write_curves(config.out, learner.curves, best_epoch)
     save_checkpoint(config.out, learner.module, card)
     for name in (LAST, BEST):
@@ -150,6 +167,9 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
     say(f"test accuracy {card['test_accuracy']:.2%} on {len(material.test)} images:")
     say(", ".join(f"{name} {value:.1%}" for name, value in card["accuracy_per_class"].items() if value is not None))
     say(f"{card['seconds']:.0f} s of training; the weights of epoch {best_epoch} are in {config.out}")
+    if config.shuffle_labels:
+        say(f"{card['training_accuracy']:.1%} of the shuffled training labels are learnt; as a twin of the metric")
+        say(f"data_randomisation, this network is twin={config.out}@{card['digest']}")
     return config.out
 
 
@@ -188,7 +208,8 @@ def claim(config: TrainConfig, revisions: dict[str, str]) -> bool:
     config.out.mkdir(parents=True, exist_ok=True)
     begun = (config.out / LAST).is_file() or (config.out / CARD).is_file()
     if begun and record.is_file():
-        found = json.loads(record.read_text(encoding="utf-8"))
+        # a training that was begun before labels could be shuffled
+        found = {"shuffle_labels": False} | json.loads(record.read_text(encoding="utf-8"))
         if different := [key for key in wanted if wanted[key] != found.get(key)]:
             told = "; ".join(f"{key} is {found.get(key)} there, {wanted[key]} here" for key in different)
             raise VexbenchError(
@@ -208,7 +229,8 @@ def fit(learner: Learner, config: TrainConfig, accelerator: str, console: Consol
     """Train to the end or to early stopping, put the best epoch's weights into the network; return that epoch."""
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     last = config.out / LAST
-    stopping = EarlyStopping("validation_loss", patience=config.patience)
+    fitted = FITTED if config.shuffle_labels else None
+    stopping = EarlyStopping("validation_loss", patience=config.patience, stopping_threshold=fitted)
     checkpoint = partial(ModelCheckpoint, config.out, save_on_train_epoch_end=True, enable_version_counter=False)
     best = checkpoint(Path(BEST).stem, monitor="validation_loss")
     # save_last=True would only save in epochs that are the best so far
@@ -230,10 +252,11 @@ def fit(learner: Learner, config: TrainConfig, accelerator: str, console: Consol
         if state:
             say(f"going on with {config.out} after its last finished epoch")
         try:
-            if state and state["callbacks"][stopping.state_key]["wait_count"] >= config.patience:
+            stopped = state["callbacks"][stopping.state_key] if state else {}
+            if state and (stopped["wait_count"] >= config.patience or stopped["stopped_epoch"]):
                 # killed between early stopping and the card; Lightning would train on
                 learner.on_load_checkpoint(state)
-                stopping.load_state_dict(state["callbacks"][stopping.state_key])
+                stopping.load_state_dict(stopped)
             else:
                 trainer.fit(learner, ckpt_path=last if state else None, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C, which it also switches off
@@ -242,7 +265,7 @@ def fit(learner: Learner, config: TrainConfig, accelerator: str, console: Consol
             told = f"{kept} finished epoch{' is' if kept == 1 else 's are'} kept" if kept else "no epoch was finished"
             say(f"interrupted; {told}: the same command goes on from there.")
             raise KeyboardInterrupt from None
-    if stopping.stopped_epoch:
+    if stopping.stopped_epoch and stopping.wait_count >= config.patience:
         say(f"stopped early: no better validation loss in {config.patience} epochs")
     kept = read_state(config.out / BEST)
     learner.load_state_dict(kept["state_dict"])

@@ -39,7 +39,7 @@ def unlike(
     or one that says nothing, get random corners of the cube instead, as many of them. Where no image on the way keeps
     its class, one that does not is given.
 
-    Costs steps + 1 explanations, and steps more with their graphs, which take about four times as long each.
+    Costs steps + 1 explanations, and steps more with their graphs, each of which counts as two.
     """
     label, size = probe.logits.argmax(1), 2.5 * epsilon / steps
     able = torch.ones_like(label, dtype=torch.bool)
@@ -51,7 +51,7 @@ def unlike(
             place = within(probe, place + epsilon * draw, epsilon)
         else:
             slopes = torch.zeros_like(place)
-            for part in able.nonzero()[:, 0].split(max(rows, 1)) if rows else ():
+            for part in able.nonzero()[:, 0].split(rows) if able.any() else ():
                 slopes[part] = slope(chosen(probe, part), explain, place[part], maps[part], epsilon, beta)
             able = able & (slopes != 0).any((1, 2, 3))
             corner = within(probe, probe.images + epsilon * draw.sign(), epsilon)
@@ -60,7 +60,8 @@ def unlike(
         other, before = probe.of(images=place), probe.passes.forward
         changed = explain(other)
         if step == 0:
-            rows = GRAPH // max(1, (probe.passes.forward - before) // max(1, len(maps)))
+            rows = GRAPH // max(1, (probe.passes.forward - before) // len(maps))
+            able = able & (rows > 0)
         far = distance(changed, maps)
         kept = other.logits.argmax(1) == label
         better = (far > farthest) & (kept if step else torch.ones_like(kept))

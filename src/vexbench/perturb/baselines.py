@@ -1,6 +1,9 @@
 """Images in which the evidence is missing."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from vexbench.errors import unknown
@@ -8,7 +11,7 @@ from vexbench.probe import Probe
 from vexbench.seeds import generator
 from vexbench.types import Images
 
-BASELINES = ("black", "white", "grey", "mean", "blur", "uniform")
+BASELINES = ("black", "white", "grey", "mean", "blur", "uniform", "gaussian")
 
 
 def baseline(probe: Probe, name: str) -> Images:
@@ -16,7 +19,7 @@ def baseline(probe: Probe, name: str) -> Images:
 
     black 0, white 1, grey 1/2; mean: each image's own mean per channel; blur: Gaussian with σ = 5 px in an 11 px
     window, RISE's numbers (its code folds the tails back into the window, and darkens the border); uniform: noise
-    seeded by image.
+    seeded by image; gaussian: the same of mean 1/2 and standard deviation 1/4, cut off at 0 and 1.
 
     Raises
     ------
@@ -36,13 +39,20 @@ def baseline(probe: Probe, name: str) -> Images:
         case "blur":
             return blurred(images, sigma=5.0, radius=5)
         case "uniform":
-            noise = [
-                torch.rand(images.shape[1:], generator=generator(probe.seed, "uniform", key), dtype=torch.float32)
-                for key in probe.fingerprints
-            ]
-            return torch.stack(noise).to(images.device)
+            return _drawn(probe, name, torch.rand)
+        case "gaussian":
+            return (0.5 + 0.25 * _drawn(probe, name, torch.randn)).clamp(0, 1)
         case _:
             raise unknown("baseline", name, BASELINES)
+
+
+def _drawn(probe: Probe, name: str, draw: Callable[..., Tensor]) -> Images:
+    """Noise seeded by image."""
+    draws = [
+        draw(probe.images.shape[1:], generator=generator(probe.seed, name, key), dtype=torch.float32)
+        for key in probe.fingerprints
+    ]
+    return torch.stack(draws).to(probe.images.device)
 
 
 def blurred(images: Images, *, sigma: float, radius: int) -> Images:

@@ -1,4 +1,4 @@
-"""Random masks that all images share."""
+"""Masks that hang on no map: random ones, and groups of pixels."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from vexbench.probe import Probe
 from vexbench.seeds import generator
+from vexbench.types import Masks
 
 
 def shifted_grids(probe: Probe, count: int, *, cells: int, keep: float) -> Iterator[Float[Tensor, "H W"]]:
@@ -24,3 +25,36 @@ def shifted_grids(probe: Probe, count: int, *, cells: int, keep: float) -> Itera
         top, left = (int(torch.randint(side, (), generator=source)) for side in (tall, wide))
         large = functional.interpolate(kept, ((cells + 1) * tall, (cells + 1) * wide), mode="bilinear")
         yield large[0, 0, top : top + height, left : left + width].to(probe.images.device)
+
+
+def subsets(probe: Probe, size: int, count: int) -> Iterator[Masks]:
+    """Masks that hide `size` random pixels, each such subset as likely, another one for each image and draw.
+
+    The pixels are drawn once per draw, then moved along the rows, and around the end, by a distance of each image's
+    own: a subset as random, without a draw of all pixels for each image.
+    """
+    height, width = probe.images.shape[2:]
+    pixels = torch.arange(height * width)
+    distances = [
+        torch.randint(len(pixels), (), generator=generator(probe.seed, "subsets", key)) for key in probe.fingerprints
+    ]
+    moved = (pixels + torch.stack(distances)[:, None]) % len(pixels)
+    for draw in range(count):
+        order = torch.randperm(len(pixels), generator=generator(probe.seed, "subsets", size, draw))
+        shown = (order >= size).float()[moved]
+        yield shown.view(-1, height, width).to(probe.images.device)
+
+
+def squares(probe: Probe, largest: int, count: int) -> Iterator[Masks]:
+    """Masks that hide one square of 1 to `largest` pixels a side, each side and each place in the image as likely."""
+    height, width = probe.images.shape[2:]
+    draws = [
+        torch.rand((count, 3), generator=generator(probe.seed, "squares", key), dtype=torch.float64)
+        for key in probe.fingerprints
+    ]
+    rows, columns = torch.arange(height), torch.arange(width)
+    for side, top, left in torch.stack(draws).permute(1, 2, 0)[..., None]:
+        sides = (side * largest).long() + 1
+        above, before = (top * (height + 1 - sides)).long(), (left * (width + 1 - sides)).long()
+        tall, wide = (rows >= above) & (rows < above + sides), (columns >= before) & (columns < before + sides)
+        yield 1 - (tall[:, :, None] & wide[:, None]).float().to(probe.images.device)
