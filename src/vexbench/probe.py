@@ -223,6 +223,10 @@ class Probe:
                 rows.append(of_target(read(self._scored(images), output), self.targets[which]))
         return self._curves(rows)
 
+    def clean(self, output: Output = "logit") -> Curves:
+        """The target's score of the images as they are, (N, 1), by the way that `scores` goes: equal for equal ones."""
+        return self.once(("clean", output), lambda: self.scores([self.images], output))
+
     def scores_patched(
         self, places: Sequence[tuple[int, int]], patch: int, hidden: Images, output: Output = "logit"
     ) -> Curves:

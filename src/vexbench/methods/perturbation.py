@@ -44,10 +44,9 @@ def occlusion(probe: Probe, *, patch: int = 15, stride: int = 8, baseline: str =
         raise VexbenchError(f"occlusion: 1 <= stride <= patch is needed, got stride {stride} and patch {patch}.")
     hidden = baseline_images(probe, baseline)
     height, width = probe.images.shape[2:]
-    clean = probe.logits.gather(1, probe.targets[:, None])
     places = list(product(starts(height, patch, stride), starts(width, patch, stride)))
 
-    drops = clean - probe.scores_patched(places, patch, hidden)
+    drops = probe.clean() - probe.scores_patched(places, patch, hidden)
     total, cover = torch.zeros_like(probe.images[:, 0]), torch.zeros_like(probe.images[0, 0])
     for drop, (top, left) in zip(drops.T, places, strict=True):
         total[:, top : top + patch, left : left + patch] += drop[:, None, None]
