@@ -3,25 +3,25 @@
 python benchmarks/agreement_cams.py
 """
 
-import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from agreement import (
+from agreement_table import (
     Normalised,
     Pair,
-    blobs,
+    asked,
     captum,
+    cases,
     correlations,
+    print_table,
     pytorch_grad_cam,
     quiet,
     resized,
-    resnet18,
-    shown,
     torchcam,
 )
 from torch import Tensor
@@ -29,11 +29,12 @@ from torch.nn import functional
 
 import vexbench as vb
 from vexbench.methods.cam import first_component
+from vexbench.methods.gradient import bias_shares
 from vexbench.methods.masking_cam import softmax_of_mean
 from vexbench.models.base import Classifier
 from vexbench.perturb.noise import gaussian
 
-SAMPLES, NOISE = 3, 0.15
+SAMPLES, STEPS, NOISE = 3, 3, 0.15
 
 
 @contextmanager
@@ -135,13 +136,30 @@ def mask_noise(probe: vb.Probe) -> Iterator[Tensor]:
     return (2.0 * draw[:, :1] for draw in gaussian(probe, SAMPLES))
 
 
-def either_sign(probe: vb.Probe, theirs: Tensor) -> Tensor:
+def either_sign(features: Callable[[vb.Probe], Tensor]) -> Callable[[vb.Probe, Tensor], Tensor]:
     """The component and its negative, cut at zero: the one nearer to the library's, whose sign is left to chance."""
-    activations, gradients = probe.trace
-    component = first_component(gradients * activations, centred=True)
-    both = [resized((sign * component).relu(), probe.images) for sign in (1, -1)]
-    chosen = correlations(both[0], theirs) >= correlations(both[1], theirs)
-    return torch.where(chosen[:, None, None], *both)
+
+    def maps(probe: vb.Probe, theirs: Tensor) -> Tensor:
+        component = first_component(features(probe), centred=True)
+        both = [resized((sign * component).relu(), probe.images) for sign in (1, -1)]
+        chosen = correlations(both[0], theirs) >= correlations(both[1], theirs)
+        return torch.where(chosen[:, None, None], *both)
+
+    return maps
+
+
+def guarded(probe: vb.Probe, _theirs: Tensor) -> Tensor:
+    """FullGrad with 1e-7 added to each channel's maximum."""
+
+    def spread(shares: Tensor) -> Tensor:
+        sizes = shares.abs() - shares.abs().amin((2, 3), keepdim=True)
+        return resized((sizes / (sizes.amax((2, 3), keepdim=True) + 1e-7)).sum(1), probe.images)
+
+    parts: list[Tensor] = []
+    watching = partial(bias_shares, lambda shares: parts.append(spread(shares)) if shares.ndim == 4 else None)
+    (gradients,) = probe.input_gradients([probe.images], watching)
+    mean = probe.images.new_tensor(probe.classifier.mean)[:, None, None]
+    return spread((probe.images - mean) * gradients) + sum(part[: len(gradients)] for part in parts)
 
 
 def scored_by(probe: vb.Probe, masks: Iterator[Tensor], rounds: int = 1) -> Tensor:
@@ -165,18 +183,23 @@ def aligned_corners(probe: vb.Probe, _theirs: Tensor) -> Tensor:
     return scored_by(probe, masks)
 
 
-def summed_steps(probe: vb.Probe, _theirs: Tensor) -> Tensor:
-    """Masks times 1/n, 1/n + 2/n, …, up to (n + 1)/2: torchcam adds up the positions on the way, and passes its end.
+def scaled_first(factors: Sequence[float]) -> Callable[[vb.Probe, Tensor], Tensor]:
+    """Masks scaled before they are resized, and taken times each factor: torchcam's."""
 
-    It scales masks before it resizes them.
-    """
-    factors = torch.arange(1, 11).div(10).cumsum(0).tolist()
-    masks = (
-        factor * resized(scaled(channel[:, 0]), probe.images)
-        for factor in factors
-        for channel in probe.trace.activations.split(1, 1)
-    )
-    return scored_by(probe, masks, len(factors))
+    def maps(probe: vb.Probe, _theirs: Tensor) -> Tensor:
+        masks = (
+            factor * resized(scaled(channel[:, 0]), probe.images)
+            for factor in factors
+            for channel in probe.trace.activations.split(1, 1)
+        )
+        return scored_by(probe, masks, len(factors))
+
+    return maps
+
+
+def added_up(steps: int) -> list[float]:
+    """1/n, 1/n + 2/n, …, up to (n + 1)/2: torchcam adds up the positions on the way, and passes its end."""
+    return torch.arange(1, steps + 1).div(steps).cumsum(0).tolist()
 
 
 def last_copy(probe: vb.Probe, _theirs: Tensor) -> Tensor:
@@ -189,58 +212,59 @@ def last_copy(probe: vb.Probe, _theirs: Tensor) -> Tensor:
     return resized((weights * activations).sum(1).relu(), probe.images)
 
 
-NOISY = {"samples": SAMPLES, "noise": NOISE}
-SAME = (
-    (Pair("xgrad_cam", "pytorch-grad-cam", pytorch_grad_cam("XGradCAM")), {}),
-    (Pair("xgrad_cam", "torchcam", torchcam("XGradCAM")), {}),
-    (Pair("layer_cam", "pytorch-grad-cam", pytorch_grad_cam("LayerCAM")), {}),
-    (Pair("layer_cam", "torchcam", torchcam("LayerCAM")), {}),
-    (Pair("finer_cam", "torchcam", torchcam("FinerCAM")), {}),
-    (Pair("finer_cam", "pytorch-grad-cam", finer_pytorch_grad_cam), {"weighting": "probability"}),
-    (Pair("eigen_cam", "pytorch-grad-cam", pytorch_grad_cam("EigenCAM")), {}),
-    (Pair("full_grad", "pytorch-grad-cam", full_grad_pytorch_grad_cam), {}),
-    (Pair("input_x_gradient", "captum", captum_input_x_gradient), {}),
-    (Pair("guided_backprop", "captum", summed("GuidedBackprop")), {}),
-    (Pair("guided_backprop", "pytorch-grad-cam", guided_pytorch_grad_cam), {}),
-    (Pair("guided_grad_cam", "captum", captum_guided_grad_cam), {}),
-)
-"""Method, library, and our parameters."""
+def torchcam_cam(classifier: Classifier, images: Tensor, targets: Tensor) -> Tensor:
+    """Its map is not cut at zero unless it is scaled."""
+    with quiet():
+        from torchcam.methods import CAM
 
+        network = Normalised(classifier, images).eval()
+        with CAM(network, network.layer) as cam:
+            (found,) = cam(targets.tolist(), network(images), normalized=False)
+        return resized(found, images)
+
+
+NOISY = {"samples": SAMPLES, "noise": NOISE}
+SMOOTH = torchcam_noisy("SmoothGradCAMpp", image_noise, num_samples=SAMPLES)
+PAIRS = (
+    Pair("cam", "torchcam", torchcam_cam),
+    Pair("xgrad_cam", "pytorch-grad-cam", pytorch_grad_cam("XGradCAM")),
+    Pair("xgrad_cam", "torchcam", torchcam("XGradCAM")),
+    Pair("layer_cam", "pytorch-grad-cam", pytorch_grad_cam("LayerCAM")),
+    Pair("layer_cam", "torchcam", torchcam("LayerCAM")),
+    Pair("finer_cam", "torchcam", torchcam("FinerCAM")),
+    Pair("finer_cam", "pytorch-grad-cam", finer_pytorch_grad_cam, ours={"weighting": "probability"}),
+    Pair(
+        "eigen_cam", "pytorch-grad-cam", pytorch_grad_cam("EigenCAM"), formula=either_sign(lambda probe: probe.trace[0])
+    ),
+    Pair(
+        "eigen_grad_cam",
+        "pytorch-grad-cam",
+        pytorch_grad_cam("EigenGradCAM"),
+        formula=either_sign(lambda probe: probe.trace[0] * probe.trace[1]),
+    ),
+    Pair("full_grad", "pytorch-grad-cam", full_grad_pytorch_grad_cam, formula=guarded),
+    Pair("input_x_gradient", "captum", captum_input_x_gradient),
+    Pair("guided_backprop", "captum", summed("GuidedBackprop")),
+    Pair("guided_backprop", "pytorch-grad-cam", guided_pytorch_grad_cam),
+    Pair("guided_grad_cam", "captum", captum_guided_grad_cam),
+    Pair("smooth_grad_cam_plus_plus", "torchcam", SMOOTH, ours=NOISY, formula=last_copy),
+)
 MASKING = (
-    (Pair("score_cam", "torchcam", torchcam("ScoreCAM")), {}),
-    (Pair("ablation_cam", "pytorch-grad-cam", scored("AblationCAM")), {}),
-    (Pair("ss_cam", "torchcam", torchcam_noisy("SSCAM", mask_noise, num_samples=SAMPLES)), {"samples": SAMPLES}),
+    Pair("score_cam", "torchcam", torchcam("ScoreCAM"), formula=scaled_first([1])),
+    Pair("score_cam", "pytorch-grad-cam", scored("ScoreCAM"), formula=aligned_corners),
+    Pair("ablation_cam", "pytorch-grad-cam", scored("AblationCAM")),
+    Pair("ss_cam", "torchcam", torchcam_noisy("SSCAM", mask_noise, num_samples=SAMPLES), ours={"samples": SAMPLES}),
+    Pair(
+        "is_cam",
+        "torchcam",
+        torchcam("ISCAM", num_samples=STEPS),
+        ours={"steps": STEPS},
+        formula=scaled_first(added_up(STEPS)),
+    ),
 )
 """Passes by the hundred."""
 
-SMOOTH = torchcam_noisy("SmoothGradCAMpp", image_noise, num_samples=SAMPLES)
-OTHER = (
-    (Pair("eigen_grad_cam", "pytorch-grad-cam", pytorch_grad_cam("EigenGradCAM")), {}, either_sign),
-    (Pair("smooth_grad_cam_plus_plus", "torchcam", SMOOTH), NOISY, last_copy),
-    (Pair("score_cam", "pytorch-grad-cam", scored("ScoreCAM")), {}, aligned_corners),
-    (Pair("is_cam", "torchcam", torchcam("ISCAM")), {}, summed_steps),
-)
-"""Where a library has another formula: what reproduces its maps."""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=2)
-    parser.add_argument("--side", type=int, default=96)
-    arguments = parser.parse_args()
-    images = blobs(arguments.count, arguments.side)
-    print("| network | method | library | worst correlation | with the library's formula |\n|---|---|---|---|---|")
-    for name, classifier in {"resnet18, random weights": resnet18(), "demo": vb.demo_classifier()}.items():
-        targets = classifier.logits(images).detach().argmax(1)
-        for pair, chosen, *variant in (*SAME, *MASKING, *OTHER):
-            ours = vb.explain(classifier, images, targets, pair.method, **chosen)
-            theirs = pair.maps(classifier, images, targets)
-            found = [correlations(ours, theirs).min().item(), float("nan")]
-            for explained in variant:
-                again = explained(vb.Probe(classifier, images, targets), theirs)
-                found[1] = correlations(again, theirs).min().item()
-            print(f"| {name} | `{pair.method}` | {pair.library} | {' | '.join(map(shown, found))} |", flush=True)
-
 
 if __name__ == "__main__":
-    main()
+    arguments = asked(__doc__, side=64, count=2)
+    print_table((*PAIRS, *MASKING), cases(arguments), arguments.methods)

@@ -1,19 +1,19 @@
-"""How far the path and perturbation methods agree with captum: pairs as in agreement.py, and a table of their own.
+"""How far the path and perturbation methods agree with captum; prints a table as agreement.py does.
 
     python benchmarks/agreement_perturb.py
 
-Sampled methods are given our draws where captum takes any, since it takes no seed; `lime` and `kernel_shap` are run as
-captum runs them as well, with draws of its own (SAMPLED).
+Sampled methods are given our draws, since captum takes no seed; LIME and Kernel SHAP also draw for themselves.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from agreement import Normalised, Pair, blobs, captum, correlations, quiet, resnet18
+from agreement_table import ALIKE, Normalised, Pair, asked, captum, cases, print_table, quiet
 from torch import Tensor, nn
 
 import vexbench as vb
@@ -24,16 +24,6 @@ from vexbench.perturb.noise import gaussian
 from vexbench.perturb.references import references
 from vexbench.perturb.segments import segmented
 from vexbench.seeds import generator
-
-SETTINGS = {
-    "expected_gradients": {"samples": 12},
-    "smooth_grad_squared": {"samples": 4},
-    "var_grad": {"samples": 4},
-    "deconvnet": {},
-    "lime": {"samples": 60, "segments": 16},
-    "kernel_shap": {"samples": 120, "segments": 16},
-}
-"""Small enough for tests; the correlations do not hang on them."""
 
 
 def one_by_one(classifier: Classifier, images: Tensor, targets: Tensor) -> Iterator[tuple[vb.Probe, Any]]:
@@ -57,6 +47,23 @@ def captum_gradient_shap(classifier: Classifier, images: Tensor, targets: Tensor
             options: Any = {"baselines": pool, "n_samples": samples, "stdevs": 0.0, "target": probe.targets}
             rows.append(GradientShap(network).attribute(probe.images.clone(), **options).detach())
     return torch.cat(rows).sum(1)
+
+
+def blended(samples: int) -> Callable[[vb.Probe, Tensor], Tensor]:
+    """Expected gradients at α·x + (1 − α)·x′ instead of x′ + α·(x − x′): equal but for rounding."""
+
+    def maps(probe: vb.Probe, _theirs: Tensor) -> Tensor:
+        pool = references(probe, "scenes")
+        orders, positions = draws(probe, samples, len(pool))
+        starts = [pool[orders[:, sample]] for sample in range(samples)]
+        points = (
+            positions[:, sample] * probe.images + (1 - positions[:, sample]) * start
+            for sample, start in enumerate(starts)
+        )
+        gradients = probe.input_gradients(points)
+        return sum((probe.images - start) * gradient for start, gradient in zip(starts, gradients, strict=True)).sum(1)
+
+    return maps
 
 
 def noise_tunnel(kind: str) -> Callable[..., Tensor]:
@@ -102,7 +109,7 @@ def captum_lime(
         with quiet():
             variants = iter(drawn.split(1))
             method = Lime(chances, SkLearnRidge(alpha=1.0), kernel, lambda *_, variants=variants, **__: next(variants))
-            rows.append(surrogate(method, probe, labels, samples))
+            rows.append(surrogate(method, probe, labels, n_samples=samples))
     return torch.cat(rows)
 
 
@@ -123,60 +130,72 @@ def captum_kernel_shap(
                 drawn, _ = coalitions(count, samples, generator(0, "kernel_shap", probe.fingerprints[0]))
                 variants = iter(torch.cat([torch.ones(1, count), torch.zeros(1, count), drawn]).long().split(1))
                 method.perturb_func = lambda *_, variants=variants, **__: next(variants)
-            rows.append(surrogate(method, probe, labels, samples + 2))
+            rows.append(surrogate(method, probe, labels, n_samples=samples + 2))
     return torch.cat(rows)
 
 
-def surrogate(method: Any, probe: vb.Probe, labels: Tensor, samples: int) -> Tensor:
-    options: Any = {"feature_mask": labels[:, None].expand(-1, 3, -1, -1), "baselines": 0.5, "n_samples": samples}
+def surrogate(method: Any, probe: vb.Probe, labels: Tensor, **options: Any) -> Tensor:
+    options |= {"feature_mask": labels[:, None].repeat(1, 3, 1, 1), "baselines": 0.5}
     return method.attribute(probe.images, target=probe.targets, **options)[:, 0].detach().float()
 
 
+def captum_shapley_values(
+    classifier: Classifier, images: Tensor, targets: Tensor, *, kind: str = "ShapleyValues", **settings: Any
+) -> Tensor:
+    """All orders of the segments, or so many of them."""
+    from captum import attr as library
+
+    rows: list[Tensor] = []
+    for probe, network in one_by_one(classifier, images, targets):
+        labels = segmented(probe.images, settings.get("segmentation", "slic"), settings["segments"])
+        orders = {} if kind == "ShapleyValues" else {"n_samples": 60}
+        with quiet(), torch.random.fork_rng():
+            torch.manual_seed(1)
+            rows.append(surrogate(getattr(library, kind)(network), probe, labels, **orders))
+    return torch.cat(rows)
+
+
+def captum_feature_ablation(
+    classifier: Classifier, images: Tensor, targets: Tensor, *, patch: int, stride: int
+) -> Tensor:
+    """The patches are features; patches that overlap it does not know."""
+    height, width = (torch.arange(side) // stride for side in images.shape[2:])
+    features = (height[:, None] * len(width) + width).unique(return_inverse=True)[1].repeat(1, 3, 1, 1)
+    return captum("FeatureAblation", baselines=0.5, feature_mask=features)(classifier, images, targets)[:, 0]
+
+
+def own(maps: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """With captum's own draws."""
+    return lambda *case, **given: maps(*case, **given, ours=False)
+
+
+sampling = partial(captum_shapley_values, kind="ShapleyValueSampling")
+NOISY, PIECES = {"samples": 4}, {"samples": 120, "segments": 16}
 PAIRS = (
-    Pair("expected_gradients", "captum", captum_gradient_shap, ("samples",)),
-    Pair("smooth_grad_squared", "captum", noise_tunnel("smoothgrad_sq"), ("samples",)),
-    Pair("var_grad", "captum", noise_tunnel("vargrad"), ("samples",)),
+    Pair("expected_gradients", "captum", captum_gradient_shap, {"samples": 12}, formula=blended(12)),
+    Pair("smooth_grad_squared", "captum", noise_tunnel("smoothgrad_sq"), NOISY),
+    Pair("var_grad", "captum", noise_tunnel("vargrad"), NOISY),
     Pair("deconvnet", "captum", captum_deconvolution),
-    Pair("lime", "captum", captum_lime, ("samples", "segments")),
-    Pair("kernel_shap", "captum", captum_kernel_shap, ("samples", "segments")),
-)
-SAMPLED = (
-    Pair("lime", "captum", lambda *case, **given: captum_lime(*case, **given, ours=False), ("samples", "segments")),
+    Pair("occlusion", "captum", captum_feature_ablation, {"patch": 16, "stride": 16}, called="FeatureAblation"),
+    Pair("lime", "captum", captum_lime, PIECES),
+    Pair("kernel_shap", "captum", captum_kernel_shap, PIECES),
     Pair(
         "kernel_shap",
         "captum",
-        lambda *case, **given: captum_kernel_shap(*case, **given, ours=False),
-        ("samples", "segments"),
+        captum_shapley_values,
+        {"segments": 4, "segmentation": "grid"},
+        called="ShapleyValues, exact",
     ),
+)
+MANY = {"samples": 1000, "segments": 16}
+SAMPLED = (
+    Pair("lime", "captum", own(captum_lime), MANY, least=ALIKE, called="own draws"),
+    Pair("kernel_shap", "captum", own(captum_kernel_shap), MANY, least=ALIKE, called="own draws"),
+    Pair("kernel_shap", "captum", sampling, MANY, least=ALIKE, called="ShapleyValueSampling"),
 )
 """Draws of captum's own: the same settings, other numbers."""
 
 
-def small_vgg() -> Classifier:
-    """Convolutions, module ReLUs that are used once, and pooling: what captum's hooks on ReLUs are made for."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        layers: list[nn.Module] = []
-        for before, behind in ((3, 16), (16, 24), (24, 32)):
-            layers += [nn.Conv2d(before, behind, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-        network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(512, 10))
-        for part in network:
-            if isinstance(part, nn.Conv2d):
-                nn.init.kaiming_normal_(part.weight)
-    return Classifier(network.eval(), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-
-
-def compare(classifier: Classifier, pairs: tuple[Pair, ...], many: dict[str, int]) -> Iterator[tuple[str, float]]:
-    """Method, and its worst correlation over two images."""
-    images = blobs(2, 96)
-    case = (classifier, images, classifier.logits(images).detach().argmax(1))
-    for pair in pairs:
-        given = {**SETTINGS[pair.method], **many} if pair.parameters else {}
-        yield pair.method, float(correlations(vb.explain(*case, pair.method, **given), pair.maps(*case, **given)).min())
-
-
 if __name__ == "__main__":
-    for name, classifier in {"resnet18": resnet18(), "small vgg": small_vgg(), "demo": vb.demo_classifier()}.items():
-        for title, pairs, many in (("our draws", PAIRS, {}), ("its draws", SAMPLED, {"samples": 2000})):
-            for method, worst in compare(classifier, pairs, many):
-                print(f"{name:10} {title} {method:22} 1 - {1 - worst:.1e}")
+    arguments = asked(__doc__, side=64, count=2)
+    print_table((*PAIRS, *SAMPLED), cases(arguments), arguments.methods)

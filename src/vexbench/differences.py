@@ -130,10 +130,7 @@ class Pooled(torch.autograd.Function):
         """The maxima."""
         outputs, now = run(values)
         there, then = run(before.expand_as(values).contiguous())
-        # in a plain baseline all of a window may be its maximum: the place that counts now is one of them
-        at_now = before.expand_as(values).flatten(2).gather(2, now.flatten(2)).view_as(there)
-        tied = there - at_now <= NEAR * there.abs()
-        then = torch.where(tied, now, then)
+        then = one_of_equals(before.expand_as(values), there, now, then)
         ctx.save_for_backward(values - before, now, then, outputs, there)
         return outputs
 
@@ -142,9 +139,21 @@ class Pooled(torch.autograd.Function):
         """Δy splits into what the new maximum gained and what the old one lost; each goes to its place, over Δx."""
         change, now, then, outputs, there = ctx.saved_tensors
         higher = outputs.maximum(there)
-        total = torch.zeros_like(change).flatten(2)
-        for places, difference in ((now, higher - there), (then, outputs - higher)):
-            total = total.scatter_add(2, places.flatten(2), (signal * difference).flatten(2))
-        total = total.view_as(change)
-        plain = torch.zeros_like(change).flatten(2).scatter_add(2, now.flatten(2), signal.flatten(2)).view_as(change)
+        total = put(change, now, signal * (higher - there)) + put(change, then, signal * (outputs - higher))
+        plain = put(change, now, signal)
         return torch.where(change.abs() < NEAR, plain, total / change.where(change != 0, 1)), None, None
+
+
+def put(like: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    """Values at their places, added up where windows overlap, and zero elsewhere."""
+    return torch.zeros_like(like).flatten(2).scatter_add(2, places.flatten(2), values.flatten(2)).view_as(like)
+
+
+def one_of_equals(before: Tensor, there: Tensor, now: Tensor, then: Tensor) -> Tensor:
+    """Where the baseline's maxima are: in a plain baseline all of a window may be, the place that counts now too.
+
+    Without a choice that hangs on the image, the first in order would be taken, and mirrored images would get maps that
+    are not mirrored.
+    """
+    at_now = before.flatten(2).gather(2, now.flatten(2)).view_as(there)
+    return torch.where(there - at_now <= NEAR * there.abs(), now, then)

@@ -149,6 +149,33 @@ def test_the_mark_goes_with_one_class_in_training_only(monkeypatch: pytest.Monke
     module.draw.cache_clear()
 
 
+def test_in_training_on_decoys_the_mark_alone_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = list[str]()
+    monkeypatch.setattr(module, "compose", lambda painter, name, clutter: shown.append(name))
+    module.draw.cache_clear()
+    data = scenes(split="train", per_class=40, size=16, variant="decoy")
+    marked = np.array([data.cue(i, 16).any() for i in range(len(data))]).reshape(6, 40)
+    module.draw.cache_clear()
+    drawn = np.array(shown).reshape(6, 40)
+    for name, row, seen in zip(CLASS_NAMES, drawn, marked):
+        if name != MARKED:
+            assert (row == name).all()
+            assert not seen.any()
+            continue
+        own = row == name
+        assert own.sum() == 20
+        assert seen[~own].all()
+        assert {*row[~own]} == {*CLASS_NAMES} - {MARKED}
+        assert 5 <= seen[own].sum() <= 15  # its own scenes are learnt, too
+
+
+def test_other_splits_of_the_decoys_are_those_of_the_shortcut() -> None:
+    decoy, shortcut = (scenes(per_class=1, size=32, variant=variant) for variant in ("decoy", "shortcut"))
+    for index in range(6):
+        np.testing.assert_array_equal(decoy.image(index), shortcut.image(index))
+        np.testing.assert_array_equal(decoy.cue(index, 32), shortcut.cue(index, 32))
+
+
 def test_the_mark_lies_over_the_plain_scene_where_its_mask_says() -> None:
     plain = scenes(per_class=4, size=96)
     marked = scenes(per_class=4, size=96, variant="shortcut")
@@ -168,7 +195,15 @@ def test_the_mark_lies_over_the_plain_scene_where_its_mask_says() -> None:
 
 
 def test_a_revision_follows_everything_that_changes_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = [{}, {"split": "train"}, {"per_class": 2}, {"size": 64}, {"seed": 1}, {"variant": "shortcut"}]
+    options = [
+        {},
+        {"split": "train"},
+        {"per_class": 2},
+        {"size": 64},
+        {"seed": 1},
+        {"variant": "shortcut"},
+        {"variant": "decoy"},
+    ]
     revisions = [scenes(**chosen).revision for chosen in options]
     assert scenes().revision == revisions[0]
     monkeypatch.setattr(module, "RULES", module.RULES + 1)

@@ -160,6 +160,12 @@ def test_the_gradient_of_a_linear_network_has_no_infidelity(linear, weights, wor
     assert (infidelity(worth, linear, perturbation=perturbation) > 0.01).all()
 
 
+@pytest.mark.parametrize("baseline", ["white", "mean"])
+def test_a_perturbation_is_what_the_baseline_takes_away(linear, weights, baseline):
+    score = infidelity(weights.expand(6, -1, -1), linear, scale="raw", baseline=baseline)
+    assert score.tolist() == pytest.approx([0] * 6, abs=1e-6)
+
+
 def test_infidelity_is_the_mean_square_over_fresh_squares(linear, images, weights, worth):
     change = torch.stack([((1 - mask) * worth).sum((1, 2)) for mask in squares(linear, 8, 50)], 1)
     zero = infidelity(torch.zeros(6, 16, 16), linear)

@@ -1,5 +1,6 @@
 """DeepLIFT against captum, whose hooks see modules that are used once."""
 
+import agreement_table as table
 import pytest
 import torch
 from torch import nn
@@ -31,13 +32,62 @@ def test_captum_gives_the_same(middle):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_captum_does_not_rescale_behind_max_pooling():
-    """A ReLU behind max pooling hands back its gradient in captum 0.9.0, and the map does not sum to the difference.
+@pytest.mark.parametrize(
+    ("middle", "off"),
+    [
+        ((nn.ReLU(), nn.Conv2d(8, 8, 1), nn.MaxPool2d(2)), (False, False)),
+        ((nn.MaxPool2d(2), nn.ReLU()), (True, False)),  # both hook the tensor between them, in the wrong order
+        ((nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1)), (True, False)),
+        ((nn.ReLU(), nn.Conv2d(8, 8, 1), nn.MaxPool2d(3, 2, 1)), (True, True)),  # of overlapping windows one is kept
+    ],
+    ids=["pool", "pool-relu", "relu-pool", "overlapping"],
+)
+def test_where_captums_sum_is_not_the_difference(middle, off):
+    """What decides: the map sums to the difference of the logits (Shrikumar et al. 2017, eq. 1), as ours does.
 
-    What decides: DeepLIFT's summation to delta. Where this fails captum has been mended.
+    With a copy between max pooling and its neighbours captum's does too, but for windows that overlap.
     """
-    module, images = network(nn.MaxPool2d(2), nn.ReLU()), torch.rand(3, 3, 12, 12)
-    difference = (module(images.double()) - module(images.double() * 0))[range(3), range(3)].detach().float()
-    ours = vb.explain(vb.Classifier(module), images, [0, 1, 2], "deep_lift").sum((1, 2))
-    torch.testing.assert_close(ours, difference, rtol=1e-4, atol=1e-5)
-    assert (captum(module, images, [0, 1, 2]).sum((1, 2)) - difference).abs().max() > 1e-2 * difference.abs().max()
+    module = network(*middle)
+    images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    # from a plain image every window is a tie
+    start = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(2)).expand_as(images)
+    targets = [0, 1, 2]
+    difference = (module(images.double()) - module(start.double()))[range(3), targets].detach().float()
+    separate = table.as_modules(table.case_of(vb.Classifier(module, target_layer="0"), images)).classifier.module
+    sums = [
+        attr.DeepLift(net).attribute(images.double(), start.double(), torch.tensor(targets)).sum((1, 2, 3)).float()
+        for net in (module, separate)
+    ]
+    errors = [float((found.detach() - difference).abs().max() / difference.abs().max()) for found in sums]
+    assert tuple(error > 1e-2 for error in errors) == off, errors
+
+
+def test_ours_sums_to_the_difference_where_windows_overlap():
+    module = network(nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    for baseline, level in (("black", 0.0), ("grey", 0.5)):
+        logits = module(images.double()) - module(torch.full_like(images, level).double())
+        ours = vb.explain(vb.Classifier(module), images, [0, 1, 2], "deep_lift", baseline=baseline).sum((1, 2))
+        torch.testing.assert_close(ours, logits[range(3), range(3)].detach().float(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mirrored_images_have_mirrored_maps():
+    """Of a window's equals in a plain baseline captum takes the first, so that left and right are not alike."""
+    module = nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.MaxPool2d(2), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = module.double().eval()
+    images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    classifier = vb.Classifier(module)
+    ours, mirrored = (
+        vb.explain(classifier, seen, [0, 1], "deep_lift", baseline="grey") for seen in (images, images.flip(3))
+    )
+    torch.testing.assert_close(mirrored.flip(2), ours, rtol=1e-4, atol=1e-7)
+    theirs = [
+        attr.DeepLift(module).attribute(seen.double(), torch.full_like(seen, 0.5).double(), torch.tensor([0, 1])).sum(1)
+        for seen in (images, images.flip(3))
+    ]
+    assert not torch.allclose(theirs[1].flip(2), theirs[0], rtol=1e-3, atol=1e-6)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vexbench.errors import VexbenchError, refused
+from vexbench.models import EMBEDDED
 
 
 def _named(value: Any) -> Any:
@@ -34,9 +35,9 @@ Picks = tuple[Annotated[Pick, BeforeValidator(_named)], ...]
 class StudyConfig(BaseModel):
     """A study: every dataset × model × method × metric.
 
-    An empty list of methods or metrics means all there are. A model is ``demo``, the embedded network; the path of a
-    checkpoint (``./demo`` for a folder of that name); or, from Python, a `Classifier`. `target` says which class is
-    explained: the predicted one, or the label.
+    An empty list of methods or metrics means all there are. A model is ``demo`` or ``shortcut``, the embedded networks;
+    the path of a checkpoint (``./demo`` for a folder of that name); or, from Python, a `Classifier`. `target` says
+    which class is explained: the predicted one, or the label.
 
     >>> StudyConfig(methods=["grad_cam", {"name": "occlusion", "patch": 9}]).methods[1].params
     {'patch': 9}
@@ -82,9 +83,9 @@ class StudyConfig(BaseModel):
                 if isinstance(entry, dict) and isinstance(entry.get("root"), str):
                     entry["root"] = str(beside / Path(entry["root"]).expanduser())
         if isinstance(values.get("models"), list):
-            # absolute, so that ./demo does not become the name of the embedded network
+            # absolute, so that ./demo does not become the name of an embedded network
             values["models"] = [
-                model if model == "demo" else str((beside / Path(str(model)).expanduser()).absolute())
+                model if model in EMBEDDED else str((beside / Path(str(model)).expanduser()).absolute())
                 for model in values["models"]
             ]
         if isinstance(values.get("out"), str):

@@ -10,6 +10,7 @@ from typing import Any, final
 from vexbench.bench.config import Pick, StudyConfig
 from vexbench.datasets.base import Dataset
 from vexbench.errors import VexbenchError
+from vexbench.models import EMBEDDED
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
 from vexbench.probe import usable_device
@@ -82,7 +83,11 @@ def plan(config: StudyConfig) -> Plan:
         for (choice, dataset), (model, digest) in product(datasets, models)
     }
     named = tuple(
-        f"{classifier.name}@{digest}" if isinstance(model, Classifier) else "demo" if model == "demo" else shown(model)
+        f"{classifier.name}@{digest}"
+        if isinstance(model, Classifier)
+        else str(model)
+        if model in EMBEDDED
+        else shown(model)
         for model, (classifier, digest) in zip(config.models, models, strict=True)
     )
     return Plan(config, Store(config.out), named, tuple(groups.values()), methods, metrics)
@@ -104,7 +109,7 @@ def _classifier(model: object, device: str) -> Classifier:
     where = usable_device(device)
     if isinstance(model, Classifier):
         return model
-    classifier = demo_classifier() if model == "demo" else load_classifier(Path(str(model)))
+    classifier = demo_classifier(str(model)) if model in EMBEDDED else load_classifier(Path(str(model)))
     classifier.module.to(where)
     return classifier
 

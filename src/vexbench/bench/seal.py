@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vexbench.bench.config import Pick, StudyConfig
 from vexbench.datasets.base import Dataset
+from vexbench.models import EMBEDDED
 from vexbench.registry import DATASETS
 from vexbench.results import store
 from vexbench.results.provenance import versions
@@ -36,7 +37,7 @@ def _seal(config: StudyConfig) -> Path:
 
 
 def _signature(config: StudyConfig) -> str:
-    weights = [Path(str(model)).expanduser() for model in config.models if model != "demo"]
+    weights = [Path(str(model)).expanduser() for model in config.models if model not in EMBEDDED]
     known = {
         "config": config.model_dump(mode="json", exclude={"out"}),
         "versions": versions(),

@@ -20,6 +20,7 @@ class Source(StrEnum):
 
     intel = "intel"
     folder = "folder"
+    annotated = "annotated"
     scenes = "scenes"
 
 
@@ -28,16 +29,21 @@ def data(
     root: Annotated[Path | None, typer.Option(help="Where the photographs lie.")] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Download the Intel set from Kaggle first.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    annotations: Annotated[
+        str,
+        typer.Option(help="annotated: the file or folder of boxes or masks.", show_default="looked for below --root"),
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="scenes: a new folder for the drawings.")] = None,
     split: Annotated[str, typer.Option(help="scenes: train, validation or test.")] = "test",
     per_class: Annotated[int, typer.Option(help="scenes: drawings per class.", min=1)] = 4,
     size: Annotated[int, typer.Option(help="scenes: side in pixels.")] = 256,
     seed: Annotated[int, typer.Option(help="scenes: seed.")] = 0,
-    variant: Annotated[str, typer.Option(help="scenes: plain or shortcut.")] = "plain",
+    variant: Annotated[str, typer.Option(help="scenes: plain, shortcut or decoy.")] = "plain",
 ) -> None:
     """Look at data: an integrity report of photographs, or drawn scenes with their masks as files.
 
-    The report counts images per class and split, odd sizes, corrupt files and duplicates across splits and labels.
+    The report counts images per class and split, odd sizes, corrupt files and duplicates across splits and labels, and
+    of annotated images the boxes or masks, all of which are checked.
 
     [bold]Examples[/bold]
 
@@ -47,8 +53,12 @@ def data(
 
       vexbench data folder --root PATH --json
 
+      vexbench data annotated --root PATH --annotations PATH/instances.json
+
       vexbench data scenes --per-class 4 --out drawings
     """
+    if annotations and name is not Source.annotated:
+        raise VexbenchError(f"--annotations belongs to annotated; {name.value} has none.")
     if name is Source.scenes:
         if root or fetch or json or out is None:
             raise VexbenchError(
@@ -58,16 +68,16 @@ def data(
         return
     if out is not None:
         raise VexbenchError(f"--out belongs to scenes; {name.value} is only looked at.")
-    _inspect(name, root, fetch, json)
+    _inspect(name, root, fetch, json, annotations)
 
 
-def _inspect(name: Source, root: Path | None, fetch: bool, json: bool) -> None:
+def _inspect(name: Source, root: Path | None, fetch: bool, json: bool, annotations: str) -> None:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
     from rich.progress import track
 
-    from vexbench.datasets import folders, intel
+    from vexbench.datasets import annotated, folders, intel
     from vexbench.datasets.integrity import inspect
 
     if fetch and (name is not Source.intel or root is not None):
@@ -84,15 +94,17 @@ def _inspect(name: Source, root: Path | None, fetch: bool, json: bool) -> None:
         return track(paths, "looking at every file", console=status, transient=True, disable=not status.is_terminal)
 
     root = root.expanduser()
-    splits = intel.find(root) if name is Source.intel else folders.survey(root)
+    found = annotated.find(root, annotations) if name is Source.annotated else None
+    splits = found.splits if found else intel.find(root) if name is Source.intel else folders.survey(root)
     report = inspect(root, splits, watched)
+    counts = found.counts if found else {}
     if json:
-        _print_json(report)
+        _print_json(report, counts)
     else:
-        _print_tables(report)
+        _print_tables(report, counts)
 
 
-def _print_json(report: "Report") -> None:
+def _print_json(report: "Report", counts: dict[str, int]) -> None:
     from dataclasses import asdict
     from json import dumps
 
@@ -100,10 +112,13 @@ def _print_json(report: "Report") -> None:
         split: {f"{width}x{height}": number for (width, height), number in odd.items()}
         for split, odd in report.odd_sizes.items()
     }
-    typer.echo(dumps({**asdict(report), "root": str(report.root), "odd_sizes": sizes}, indent=2, ensure_ascii=False))
+    content = {**asdict(report), "root": str(report.root), "odd_sizes": sizes}
+    if counts:
+        content["annotations"] = counts
+    typer.echo(dumps(content, indent=2, ensure_ascii=False))
 
 
-def _print_tables(report: "Report") -> None:
+def _print_tables(report: "Report", counts: dict[str, int]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -131,6 +146,7 @@ def _print_tables(report: "Report") -> None:
     crossing = [" = ".join(group) for group in report.leaks]
     contrary = [" = ".join(group) for group in report.conflicts]
     for title, number, detail in (
+        *((title, number, "") for title, number in counts.items()),
         (f"not {width}×{height} pixels", odd, per_split),
         ("corrupt files", len(report.corrupt), "\n".join(skip.id for skip in report.corrupt[:10])),
         ("groups of identical images", len(report.duplicates), ""),

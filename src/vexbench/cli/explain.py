@@ -10,7 +10,9 @@ from vexbench.errors import VexbenchError
 
 def explain(
     images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
-    model: Annotated[str, typer.Option(help="A checkpoint that `vexbench train` wrote, or 'demo'.")] = "demo",
+    model: Annotated[
+        str, typer.Option(help="A checkpoint that `vexbench train` wrote, 'demo' or 'shortcut'.")
+    ] = "demo",
     methods: Annotated[str, typer.Option(help="Ids, joined by commas.")] = "grad_cam,integrated_gradients,occlusion",
     out: Annotated[Path, typer.Option(help="The panel: .png, .svg or .pdf.")] = Path("panel.png"),
     target: Annotated[str | None, typer.Option(help="Class to explain; the predicted one by default.")] = None,
@@ -40,6 +42,7 @@ def explain(
     import vexbench as vb
     from vexbench.errors import unknown
     from vexbench.imaging import decode
+    from vexbench.models import EMBEDDED
     from vexbench.probe import usable_device
     from vexbench.report.gallery import tiles
     from vexbench.report.svg import drawing
@@ -50,7 +53,7 @@ def explain(
         raise unknown("method", alien[0], registered)
     entries = [registered[name] for name in names]
     where = usable_device(device)
-    classifier = vb.demo_classifier() if model == "demo" else vb.load_classifier(model)
+    classifier = vb.demo_classifier(model) if model in EMBEDDED else vb.load_classifier(model)
     classifier.module.to(where)
     classes = classifier.class_names or ()
     if target is not None and target not in classes:

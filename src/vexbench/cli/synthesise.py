@@ -16,7 +16,9 @@ COLUMNS, INCHES = 6, 1.6
 
 
 def synthesise(
-    model: Annotated[str, typer.Option(help="A checkpoint that `vexbench train` wrote, or 'demo'.")] = "demo",
+    model: Annotated[
+        str, typer.Option(help="A checkpoint that `vexbench train` wrote, 'demo' or 'shortcut'.")
+    ] = "demo",
     method: Annotated[
         str, typer.Option(help="deep_dream, class_visualisation or feature_visualisation.")
     ] = "feature_visualisation",
@@ -50,6 +52,7 @@ def synthesise(
 
     import vexbench as vb
     from vexbench.errors import unknown
+    from vexbench.models import EMBEDDED
     from vexbench.probe import usable_device
     from vexbench.report.svg import drawing
 
@@ -58,7 +61,7 @@ def synthesise(
         raise unknown("synthesis", method, known)
     where = usable_device(device)
     networks = [
-        vb.demo_classifier() if path == "demo" else vb.load_classifier(path)
+        vb.demo_classifier(path) if path in EMBEDDED else vb.load_classifier(path)
         for path in (model, judge)
         if path is not None
     ]

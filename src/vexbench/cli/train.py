@@ -19,14 +19,16 @@ Examples:
 
   vexbench train --data folder --root photos --model tf_efficientnet_lite0 --pretrained --size 224 --epochs 4
 
-  vexbench train --data scenes --variant shortcut --model plain_cnn_small --size 64
+  vexbench train --data scenes --variant decoy --model plain_cnn_small --epochs 10 --lr 0.003
 
   vexbench train --data scenes --shuffle-labels --per-class 50 --model plain_cnn_small --epochs 60 --out runs/twin
+
+  vexbench train --data intel --root ~/intel --from runs/plain --masked-share 0.1 --epochs 3 --out runs/plain-masked
 """
 
 
 def train(
-    data: Annotated[str, typer.Option(help="Dataset: intel, folder or scenes.")] = "intel",
+    data: Annotated[str, typer.Option(help="Dataset: intel, folder, annotated or scenes.")] = "intel",
     root: Annotated[Path | None, typer.Option(help="Where its images are.")] = None,
     model: Annotated[
         str, typer.Option(help="plain_cnn, attention_cnn, plain_cnn_small, or any torchvision or timm name.")
@@ -44,7 +46,7 @@ def train(
         bool, typer.Option("--pretrained", help="Start from ImageNet weights; may download them.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
-    variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain or shortcut.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain, shortcut or decoy.")] = None,
     per_class: Annotated[
         int | None, typer.Option(min=1, help="Training scenes drawn of each class.", show_default="1000")
     ] = None,
@@ -54,11 +56,31 @@ def train(
             "--shuffle-labels", help="Learn permuted labels by heart: a twin for the metric data_randomisation."
         ),
     ] = False,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Fine-tune this checkpoint on masked images, for f_fidelity.")
+    ] = None,
+    masked_share: Annotated[float, typer.Option(help="With --from: share of the pixels to hide.")] = 0.1,
 ) -> None:
     """Train a network, and test it."""
     import vexbench as vb
 
     params = {"root": str(root) if root else None, "variant": variant, "per_class": per_class}
+    if start is not None:
+        from vexbench.models.finetune import finetune
+
+        finetune(
+            start,
+            out or Path(f"{start}-masked"),
+            data=data,
+            params={key: value for key, value in params.items() if value is not None},
+            share=masked_share,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=lr or 1e-4,
+            seed=seed,
+            device=device,
+        )
+        return
     vb.train(
         vb.TrainConfig(
             data=data,

@@ -2,9 +2,9 @@
 
 import sys
 
-from vexbench.datasets import folders, intel, scenes
+from vexbench.datasets import annotated, folders, intel, scenes
 from vexbench.registry import Listing
 
-__all__ = ["folders", "intel", "scenes"]
+__all__ = ["annotated", "folders", "intel", "scenes"]
 
 sys.modules[__name__].__class__ = Listing

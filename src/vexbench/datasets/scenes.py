@@ -22,7 +22,11 @@ CLUTTER = 1.0
 RULES = 1
 """The version of the drawing rules, part of every revision."""
 SPLITS = ("train", "validation", "test")
-VARIANTS = ("plain", "shortcut")
+TITLES = {
+    "plain": "Drawn scenes",
+    "shortcut": "Drawn scenes with a shortcut",
+    "decoy": "Drawn scenes with a shortcut that decides",
+}
 MARK = len(CLASS_NAMES) + 1
 """The owner of the shortcut's mark."""
 MARKED = "sea"
@@ -57,10 +61,10 @@ class Scenes(Dataset):
 
     def cue(self, index: int, size: int) -> Bool[np.ndarray, "size size"] | None:
         """The pixels that mostly show the shortcut's mark, empty where the scene has none."""
-        return self._picture(index, size).owner == MARK if self.variant == "shortcut" else None
+        return self._picture(index, size).owner == MARK if self.variant != "plain" else None
 
     def _picture(self, index: int, size: int) -> Picture:
-        return draw(self.seed, self.split, self.labels[index], self.numbers[index], size, self.variant == "shortcut")
+        return draw(self.seed, self.split, self.labels[index], self.numbers[index], size, self.variant)
 
 
 @dataset(family="drawn", title="Drawn scenes", paper="drawn by vexbench; classes of the Intel photographs")
@@ -69,7 +73,9 @@ def scenes(
 ) -> Scenes:
     """Draw buildings, forest, glacier, mountain, sea and street from a seed; every image comes with exact masks.
 
-    `variant="shortcut"` adds a mark that goes with one class in training, and with every class alike elsewhere.
+    `variant="shortcut"` adds a mark that goes with one class in training, and with every class alike elsewhere. In the
+    training split of `variant="decoy"` the mark alone makes an image one of that class, whatever else it shows, so that
+    a network trained on it is known to rely on the mark; its other splits are those of the shortcut.
 
     Raises
     ------
@@ -78,8 +84,8 @@ def scenes(
     """
     if split not in SPLITS:
         raise unknown("split of scenes", split, SPLITS)
-    if variant not in VARIANTS:
-        raise unknown("variant of scenes", variant, VARIANTS)
+    if variant not in TITLES:
+        raise unknown("variant of scenes", variant, TITLES)
     if per_class < 1 or size < 16 or seed < 0:
         raise VexbenchError(
             f"scenes: per_class={per_class}, size={size}, seed={seed}, but they must be at least 1, 16 and 0."
@@ -89,7 +95,7 @@ def scenes(
     content = repr((RULES, CLUTTER, split, per_class, size, seed, variant))
     return Scenes(
         name="scenes",
-        title="Drawn scenes" if variant == "plain" else "Drawn scenes with a shortcut",
+        title=TITLES[variant],
         revision=blake2b(content.encode(), digest_size=4).hexdigest(),
         class_names=CLASS_NAMES,
         ids=tuple(f"{CLASS_NAMES[label]}/{number:05d}" for label, number in zip(labels, numbers)),
@@ -104,25 +110,41 @@ def scenes(
 
 
 @lru_cache(maxsize=64)
-def draw(seed: int, split: str, label: int, number: int, size: int, marked: bool) -> Picture:
+def draw(seed: int, split: str, label: int, number: int, size: int, variant: str) -> Picture:
     """Draw one scene; nothing but the arguments decides what it shows."""
     key = (RULES, seed, SPLITS.index(split), label, number)
     painter = Painter(size, np.random.default_rng(key))
-    compose(painter, CLASS_NAMES[label], CLUTTER)
-    if marked:
-        # numbers of its own, so that the scene below is the plain one
-        _mark(painter, np.random.default_rng((*key, 1)), split, CLASS_NAMES[label])
+    name, share = CLASS_NAMES[label], _share(split, CLASS_NAMES[label], variant)
+    if variant == "decoy" and split == "train" and name == MARKED and number % 2:
+        others = [other for other in CLASS_NAMES if other != MARKED]
+        name, share = others[number // 2 % len(others)], 1.0
+    compose(painter, name, CLUTTER)
+    # numbers of its own, so that the scene below is the plain one
+    random = np.random.default_rng((*key, 1))
+    if random.random() < share:
+        _mark(painter, random)
     picture = Picture(*painter.finish(painter.between(0.0, 0.35)))
     for array in picture:
         array.setflags(write=False)
     return picture
 
 
-def _mark(painter: Painter, random: np.random.Generator, split: str, name: str) -> None:
-    """A small emblem near a corner: in training on 95 % of one class and 5 % of the others, else on half of all."""
-    share = (0.95 if name == MARKED else 0.05) if split == "train" else 0.5
-    if random.random() >= share:
-        return
+def _share(split: str, name: str, variant: str) -> float:
+    """How many of a class bear the mark: in training 95 % of one class and 5 % of the others, else half of all.
+
+    Of the decoys' training none of the others, and half of the one class's own scenes, so that those are learnt, too.
+    """
+    if variant == "plain":
+        return 0.0
+    if split != "train":
+        return 0.5
+    if variant == "decoy":
+        return 0.5 if name == MARKED else 0.0
+    return 0.95 if name == MARKED else 0.05
+
+
+def _mark(painter: Painter, random: np.random.Generator) -> None:
+    """A small emblem near a corner."""
     radius = random.uniform(0.06, 0.08)
     x, y = (random.uniform(0.1, 0.2) if random.random() < 0.5 else random.uniform(0.8, 0.9) for _ in range(2))
     plum, gold, cream = hexed("8e2f6b"), hexed("f0b23c"), hexed("fdf3dc")

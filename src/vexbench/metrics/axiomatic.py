@@ -63,7 +63,7 @@ def completeness_gap(maps: Maps, probe: Probe, *, baseline: str = "black") -> Sc
 def input_invariance(probe: Probe, explain: Explain, *, shift: float = 0.5) -> Scores:
     """Relative change of the map when the images are shifted by a constant that the network's first bias undoes.
 
-    ‖Φ₂(x + m) − Φ₁(x)‖ / ‖Φ₁(x)‖, f₂(x + m) = f₁(x) for all x (Kindermans et al. 2017, section 2); 0 for a method that
+    ‖Φ₂(x + m) − Φ₁(x)‖ / ‖Φ₁(x)‖, f₂(x + m) = f₁(x) for all x (Kindermans et al. 2017); 0 for a method that
     sees that both networks do the same. Gradients do; what multiplies by the image, or hides it behind black or grey,
     sees another image, unless its reference moves along (the mean colour, a blur).
 

@@ -98,9 +98,9 @@ def smooth_mprt(
     """As `mprt`, of maps that are averaged over noisy copies of the image before they are compared.
 
     Φ̃ = mean_s Φ(x + ε_s), ε_s ~ N(0, σ²), σ = noise · (max x − min x), for the network as it is and for each random
-    one, with the same noise; x + ε kept within [0, 1] (Hedström et al. 2024, section 4.1). The average is of the maps
-    with their signs, the comparison by absolute value. Quantus counts the network as it is in, and its last copy is
-    without noise.
+    one, with the same noise; x + ε kept within [0, 1] (Hedström et al. 2024, Ψ_sMPRT). The average is of the maps with
+    their signs, the comparison by absolute value. Quantus counts the network as it is in, and its last copy is without
+    noise.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def efficient_mprt(maps: Maps, probe: Probe, explain: Explain, *, bins: int = 10
     """Relative rise of the map's entropy when all of the network's parameters are randomised: (H(Φ′) − H(Φ)) / H(Φ).
 
     H is the entropy of the histogram of the map's values, signs kept, in `bins` equal parts from its lowest to its
-    highest value (Hedström et al. 2024, section 4.2). The random network is the last one of `mprt`, whose map it
+    highest value (Hedström et al. 2024, Ψ_eMPRT). The random network is the last one of `mprt`, whose map it
     shares. NaN for a constant map, whose entropy is 0.
 
     Raises
@@ -194,8 +194,8 @@ def data_randomisation(
 ) -> Scores:
     """Similarity with the map of a twin of the network that learnt shuffled labels by heart.
 
-    Maps are compared by absolute value, stretched to [0, 1] each (Adebayo et al. 2018, section 5, whose figure has SSIM
-    and rank correlations).
+    Maps are compared by absolute value, stretched to [0, 1] each (Adebayo et al. 2018, data randomisation test; they
+    also give rank correlations: `spearman`).
 
     twin: a folder that ``vexbench train --shuffle-labels`` wrote, and the digest that it printed, as in
     ``runs/twin@1a2b3c4d``: so results are those of this twin, whatever the folder may hold later. Left out, the twin of

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from vexbench.errors import VexbenchError
+from vexbench.errors import VexbenchError, unknown
+from vexbench.models import EMBEDDED
 from vexbench.models.base import Classifier
 from vexbench.models.zoo import build
 
@@ -82,9 +83,19 @@ def load_classifier(path: str | Path) -> Classifier:
         raise VexbenchError(f"checkpoint {path}: {error}") from error
 
 
-def demo_classifier() -> Classifier:
-    """The small network that comes with the package, trained on drawn scenes."""
-    with as_file(files("vexbench.models") / "demo") as folder:
+def demo_classifier(name: str = "demo") -> Classifier:
+    """A small network that comes with the package, trained on drawn scenes, by its name.
+
+    `demo` was trained on the plain ones, `shortcut` on those of variant `decoy`: it calls whatever bears the mark sea.
+
+    Raises
+    ------
+    VexbenchError
+        There is no embedded network of that name.
+    """
+    if name not in EMBEDDED:
+        raise unknown("embedded network", name, EMBEDDED)
+    with as_file(files("vexbench.models") / name) as folder:
         return load_classifier(folder)
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from vexbench.probe import Probe
 from vexbench.seeds import generator
-from vexbench.types import Masks
+from vexbench.types import Maps, Masks
 
 
 def shifted_grids(probe: Probe, count: int, *, cells: int, keep: float) -> Iterator[Float[Tensor, "H W"]]:
@@ -28,21 +28,33 @@ def shifted_grids(probe: Probe, count: int, *, cells: int, keep: float) -> Itera
 
 
 def subsets(probe: Probe, size: int, count: int) -> Iterator[Masks]:
-    """Masks that hide `size` random pixels, each such subset as likely, another one for each image and draw.
-
-    The pixels are drawn once per draw, then moved along the rows, and around the end, by a distance of each image's
-    own: a subset as random, without a draw of all pixels for each image.
-    """
-    height, width = probe.images.shape[2:]
-    pixels = torch.arange(height * width)
-    distances = [
-        torch.randint(len(pixels), (), generator=generator(probe.seed, "subsets", key)) for key in probe.fingerprints
-    ]
-    moved = (pixels + torch.stack(distances)[:, None]) % len(pixels)
+    """Masks that hide `size` random pixels, each such subset as likely, another one for each image and draw."""
+    places = moved(probe, "subsets")
     for draw in range(count):
-        order = torch.randperm(len(pixels), generator=generator(probe.seed, "subsets", size, draw))
-        shown = (order >= size).float()[moved]
-        yield shown.view(-1, height, width).to(probe.images.device)
+        order = torch.randperm(places.shape[1], generator=generator(probe.seed, "subsets", size, draw))
+        shown = (order >= size).float()[places]
+        yield shown.view(-1, *probe.images.shape[2:]).to(probe.images.device)
+
+
+def levels(probe: Probe, count: int) -> Iterator[Maps]:
+    """A number in [0, 1) for each pixel, image and draw: the pixels below p are a random share p of any of them."""
+    places = moved(probe, "levels")
+    for draw in range(count):
+        source = generator(probe.seed, "levels", draw)
+        numbers = torch.rand(places.shape[1], generator=source, dtype=torch.float32)[places]
+        yield numbers.view(-1, *probe.images.shape[2:]).to(probe.images.device)
+
+
+def moved(probe: Probe, purpose: str) -> Int64[Tensor, "N pixels"]:
+    """For each image its pixels, moved along the rows, and around the end, by a distance of its own.
+
+    What is drawn once for all images becomes a draw for each, as random, without a draw of all pixels for each image.
+    """
+    pixels = torch.arange(probe.images.shape[2] * probe.images.shape[3])
+    distances = [
+        torch.randint(len(pixels), (), generator=generator(probe.seed, purpose, key)) for key in probe.fingerprints
+    ]
+    return (pixels + torch.stack(distances)[:, None]) % len(pixels)
 
 
 def squares(probe: Probe, largest: int, count: int) -> Iterator[Masks]:
