@@ -89,13 +89,28 @@ def synthesise(
             some = wanted[first : first + CHUNK]
             start = soft_noise(some, side, seed) if started is None else started[first : first + CHUNK]
             probe = Probe(asked, start, some, seed=seed, batch_size=batch_size)
-            made = probe.images
-            for share, made in entry.function(probe, **choice.params):  # noqa: B007  the last images are the result
-                progress((first + share * len(some)) / len(wanted))
-            if not bool(torch.isfinite(made).all()):
-                raise VexbenchError(f"{choice.name} gave NaN or infinite values for this network; try a lower rate.")
-            parts.append(made.detach())
+
+            def told(share: float, first: int = first, count: int = len(some)) -> None:
+                progress((first + share * count) / len(wanted))
+
+            parts.append(images_of(probe, choice, told))
         return torch.cat(parts) if parts else torch.zeros((0, 3, side, side), dtype=torch.float32)
+
+
+def images_of(probe: Probe, choice: Choice, progress: Callable[[float], None] = lambda _: None) -> Images:
+    """Run a synthesis on a probe: images of its targets, which its own images are the start of, checked.
+
+    Raises
+    ------
+    VexbenchError
+        The images are not finite.
+    """
+    made = probe.images
+    for share, made in SYNTHESES[choice.name].function(probe, **choice.params):  # noqa: B007  the last are the result
+        progress(share)
+    if not bool(torch.isfinite(made).all()):
+        raise VexbenchError(f"{choice.name} gave NaN or infinite values for this network; try a lower rate.")
+    return made.detach()
 
 
 def _targets(

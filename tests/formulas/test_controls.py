@@ -7,7 +7,7 @@ from torch import nn
 import vexbench as vb
 from vexbench.registry import METHODS
 
-CONTROLS = [name for name, entry in METHODS.items() if entry.family == "control"]
+CONTROLS = [name for name, entry in METHODS.items() if entry.family == "control" and name != "degraded"]
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -66,3 +66,61 @@ def test_controls_need_no_features():
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     maps = vb.explain(vb.Classifier(network), torch.rand(2, 3, 8, 8), None, CONTROLS)
     assert all(m.shape == (2, 8, 8) for m in maps.values())
+
+
+def test_degraded_is_the_clean_map_then_more_and_more_of_one_noise(classifier, images, targets):
+    clean = vb.explain(classifier, images, targets, "grad_cam")
+    steps = [vb.explain(classifier, images, targets, "degraded", noise=noise) for noise in (0.0, 0.25, 0.5, 1.0)]
+    assert torch.equal(steps[0], clean)
+    torch.testing.assert_close(steps[1], 0.75 * clean + 0.25 * steps[3])
+    torch.testing.assert_close(steps[2], (clean + steps[3]) / 2)
+    for image, noise in zip(clean, steps[3], strict=True):
+        low, high = float(image.min()), float(image.max())
+        assert low <= float(noise.min()) < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < float(noise.max()) <= high
+        assert torch.corrcoef(torch.stack([noise.flatten(), image.flatten()]))[0, 1].abs() < 0.15
+
+
+def test_degraded_signed_maps_stay_signed(classifier, images, targets):
+    clean = vb.explain(classifier, images, targets, "input_x_gradient")
+    noise = vb.explain(classifier, images, targets, "degraded", of="input_x_gradient", noise=1.0)
+    assert torch.allclose(noise.amin((1, 2)), clean.amin((1, 2)), atol=0.02 * float(clean.abs().max()))
+    assert (noise.amin((1, 2)) < 0).all()
+    assert (noise.amax((1, 2)) > 0).all()
+
+
+def test_all_methods_are_degraded_by_the_same_noise(gap_network, images):
+    """Scaled to their ranges: a paired comparison."""
+    classifier = vb.Classifier(gap_network)
+    one, other = (
+        vb.explain(classifier, images, [0] * 9, "degraded", of=of, noise=1.0) for of in ("random", "sobel_edges")
+    )
+
+    def unit(maps):
+        low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+        return (maps - low) / (high - low)
+
+    torch.testing.assert_close(unit(one), unit(other), atol=1e-4, rtol=0)
+    other = vb.explain(classifier, images, [0] * 9, "degraded", of="random", noise=1.0, seed=1)
+    assert not torch.allclose(one, other, atol=0.1)
+
+
+def test_degraded_constant_maps_get_noise_too(gap_network, images):
+    flat = torch.full_like(images, 0.5)
+    maps = vb.explain(vb.Classifier(gap_network), flat, [0] * 9, "degraded", of="input_intensity", noise=0.5)
+    assert maps.min() >= 0.5
+    assert maps[0].std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"noise": 1.5}, "noise must be between 0"),
+        ({"noise": float("nan")}, "noise must be between 0"),
+        ({"of": "degraded"}, "must name another method"),
+        ({"of": "grad_can"}, "did you mean grad_cam"),
+    ],
+)
+def test_degraded_refuses(gap_network, images, params, words):
+    with pytest.raises(vb.VexbenchError, match=words):
+        vb.explain(vb.Classifier(gap_network), images, [0] * 9, "degraded", **params)

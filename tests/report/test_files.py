@@ -36,9 +36,9 @@ def test_every_chart_and_table_is_a_file(small: Path) -> None:
     written = write_files(small)
     names = {path.relative_to(small).as_posix() for path in written}
     charts = ["ranking", "scores", "tradeoff", "taxonomy", "splits", "shares", "learning-curves"]
-    charts += ["class-accuracy", "confusion"]
+    charts += ["class-accuracy", "confusion", "agreement"]
     charts += [f"heatmaps-{pair}" for pair in ("1-buildings-and-forest", "2-sea")]
-    tables = {f"tables/{name}.csv" for name in ("ranking", "scores", "predictions")}
+    tables = {f"tables/{name}.csv" for name in ("ranking", "scores", "predictions", "judges")}
     assert names == {f"figures/{name}.{kind}" for name in charts for kind in ("png", "svg")} | tables
     for path in written:
         match path.suffix:

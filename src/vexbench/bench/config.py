@@ -35,9 +35,9 @@ Picks = tuple[Annotated[Pick, BeforeValidator(_named)], ...]
 class StudyConfig(BaseModel):
     """A study: every dataset × model × method × metric.
 
-    An empty list of methods or metrics means all there are. A model is ``demo`` or ``shortcut``, the embedded networks;
-    the path of a checkpoint (``./demo`` for a folder of that name); or, from Python, a `Classifier`. `target` says
-    which class is explained: the predicted one, or the label.
+    An empty list of methods or metrics means all there are, one of syntheses none. A model is ``demo`` or ``shortcut``,
+    the embedded networks; the path of a checkpoint (``./demo`` for a folder of that name); or, from Python, a
+    `Classifier`. `target` says which class is explained: the predicted one, or the label.
 
     >>> StudyConfig(methods=["grad_cam", {"name": "occlusion", "patch": 9}]).methods[1].params
     {'patch': 9}
@@ -50,6 +50,7 @@ class StudyConfig(BaseModel):
     models: tuple[Any, ...] = Field(default=("demo",), min_length=1)
     methods: Picks = ()
     metrics: Picks = ()
+    syntheses: Picks = ()
     target: Literal["predicted", "label"] = "predicted"
     seed: int = 0
     device: str = "cpu"

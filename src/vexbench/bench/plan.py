@@ -14,7 +14,7 @@ from vexbench.models import EMBEDDED
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
 from vexbench.probe import usable_device
-from vexbench.registry import DATASETS, METHODS, METRICS, Choice, Entry, Registry
+from vexbench.registry import DATASETS, METHODS, METRICS, SYNTHESES, Choice, Entry, Registry
 from vexbench.results.store import Store
 
 CHUNK = 32
@@ -50,6 +50,7 @@ class Plan:
     groups: tuple[Group, ...]
     methods: tuple[Choice, ...]
     metrics: tuple[Choice, ...]
+    syntheses: tuple[Choice, ...] = ()
 
     @property
     def device(self) -> str:
@@ -66,6 +67,7 @@ def plan(config: StudyConfig) -> Plan:
         A name, parameter, file or device that does not exist; nothing has been run or written then.
     """
     methods, metrics = _choices(METHODS, config.methods), _choices(METRICS, config.metrics)
+    syntheses = _choices(SYNTHESES, config.syntheses) if config.syntheses else ()
     datasets = [
         (choice, DATASETS[choice.name].function(**choice.params)) for choice in _choices(DATASETS, config.datasets)
     ]
@@ -90,7 +92,7 @@ def plan(config: StudyConfig) -> Plan:
         else shown(model)
         for model, (classifier, digest) in zip(config.models, models, strict=True)
     )
-    return Plan(config, Store(config.out), named, tuple(groups.values()), methods, metrics)
+    return Plan(config, Store(config.out), named, tuple(groups.values()), methods, metrics, syntheses)
 
 
 def shown(path: object) -> str:

@@ -14,11 +14,13 @@ from torch import Tensor
 from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.plan import CHUNK, Group, Plan, plan, shown
+from vexbench.bench.records import as_images, noted, record_failure
 from vexbench.bench.result import Result
+from vexbench.bench.syntheses import Sitting, Studio
 from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.explaining import maps_of, reexplain, scores_of
 from vexbench.probe import Probe
-from vexbench.registry import DATASETS, METHODS, METRICS, Choice, Entry
+from vexbench.registry import DATASETS, METHODS, METRICS, SYNTHESES, Choice, Entry
 from vexbench.results import store as files
 from vexbench.results.provenance import provenance
 from vexbench.types import References
@@ -66,10 +68,12 @@ def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
     runner = Runner(study, progress)
     for group in range(len(study.groups)):
         runner.prepare(group)
-    tasks = list(runner.missing())
-    if tasks:
+    tasks, sittings = list(runner.missing()), list(runner.unmade())
+    if tasks or sittings:
         runner.note_start()
     for _ in local(runner.work, tasks):
+        pass
+    for _ in local(runner.synthesise, sittings):
         pass
     runner.finish()
     return Result(config.out)
@@ -94,11 +98,13 @@ def _claim(study: Plan) -> None:
                 f"{store.root} holds a study with another {' and '.join(changed)} "
                 f"({', '.join(f'{key} {before.get(key)}' for key in changed)}); choose another --out."
             )
-        # an empty list of methods or metrics means all there are
+        # an empty list of methods or metrics means all there are, one of syntheses none
+        asked = {key: before[key] or ["all"] for key in ("datasets", "models", "methods", "metrics") if config[key]}
+        asked["syntheses"] = before.get("syntheses", [])
         lost = [
             f"{key} {', '.join(_name(item) for item in gone)}"
-            for key in ("datasets", "models", "methods", "metrics")
-            if (gone := [item for item in before[key] or ["all"] if config[key] and item not in config[key]])
+            for key, items in asked.items()
+            if (gone := [item for item in items if item not in config[key]])
         ]
         if lost:
             raise VexbenchError(
@@ -127,7 +133,9 @@ class Runner:
         self._done = 0
         self._known: dict[tuple[int, int], dict[Hashable, Tensor]] = {}
         self._company: dict[int, References | None] = {}
+        self._studio = Studio(study, self._home)
         self._total = len(study.metrics) * len(study.methods) * sum(group.chunks for group in study.groups)
+        self._total += len(study.syntheses) * len(study.groups)
 
     def prepare(self, index: int) -> None:
         """Describe the group's data and model, store its images, predictions, and where the evidence is."""
@@ -250,7 +258,7 @@ class Runner:
                         raise NotApplicable(f"dataset '{group.dataset.name}' {ABSENT[need]}.")
                 scores = scores_of(metric, maps, probe(known), explain=explain, **given)
             except Exception as error:  # noqa: BLE001  a metric that fails must not end the study; the reason is recorded
-                _record_failure(path.with_suffix(".failed.json"), error)
+                record_failure(path.with_suffix(".failed.json"), error)
             else:
                 table = pl.DataFrame({"image": predictions["image"], "score": scores.double().cpu().numpy()})
                 files.write_part(path, task.chunk, table)
@@ -258,6 +266,19 @@ class Runner:
         self._progress(METHODS[method.name].title, self._done, self._total)
         if task.chunk == group.chunks - 1:
             self._merge(group, method)
+
+    def unmade(self) -> list[Sitting]:
+        """Syntheses that are still to be made; finished ones are counted as done."""
+        found = list(self._studio.missing())
+        self._done += len(self.study.syntheses) * len(self.study.groups) - len(found)
+        return found
+
+    def synthesise(self, sitting: Sitting) -> None:
+        """Make the images of one synthesis, and score them."""
+        title = SYNTHESES[self.study.syntheses[sitting.synthesis].name].title
+        self._studio.work(sitting, lambda _: self._progress(title, self._done, self._total))
+        self._done += 1
+        self._progress(title, self._done, self._total)
 
     def finish(self) -> None:
         """Merge what a kill between the last part and its merge left apart; note the end of the study once."""
@@ -280,7 +301,7 @@ class Runner:
             described[self.study.store.metric(place, metric).with_suffix(".json")] = (METRICS[metric.name], metric)
         for path, (entry, choice) in described.items():
             if not path.exists():
-                files.write_json(path, _described(entry, choice))
+                files.write_json(path, noted(entry, choice))
 
     def _merge(self, group: Group, method: Choice) -> None:
         place = self.study.store.method(self._home(group), method)
@@ -303,7 +324,7 @@ class Runner:
         try:
             maps = maps_of(probe(), method)
         except Exception as error:  # noqa: BLE001  a method that fails must not end the study; the reason is recorded
-            _record_failure(place / "failed.json", error)
+            record_failure(place / "failed.json", error)
             return None
         files.write_part(path, chunk, maps.cpu().numpy())
         return maps
@@ -383,32 +404,5 @@ def load_pixels(group: Group, rows: range) -> np.ndarray:
     return np.stack(pixels)
 
 
-def as_images(pixels: np.ndarray, group: Group) -> Tensor:
-    """(N, H, W, 3) of 8 bits as (N, 3, H, W) in [0, 1], where the classifier is."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(group.classifier.device) / 255
-
-
 def _rows(group: Group, chunk: int) -> range:
     return range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(group.dataset)))
-
-
-def _described(entry: Any, choice: Choice) -> dict[str, Any]:
-    names = ("title", "family", "paper", "summary", "signed", "direction", "range")
-    return {
-        "name": choice.name,
-        "params": choice.params,
-        "version": choice.version,
-        **{name: getattr(entry, name) for name in names if hasattr(entry, name)},
-    }
-
-
-def _record_failure(path: Path, error: Exception) -> None:
-    """Write down why something cannot be computed; what another try may well compute ends the run instead."""
-    if isinstance(error, MemoryError | OSError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise VexbenchError(
-            f"the machine gave out ({told}); what was finished before is safe: make room, or give a smaller "
-            "--batch-size, then run the same command again."
-        ) from error
-    reason = str(error) if isinstance(error, VexbenchError) else f"{type(error).__name__}: {error}"
-    files.write_json(path, {"reason": reason, "error": type(error).__name__})

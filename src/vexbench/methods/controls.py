@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from vexbench.errors import VexbenchError
 from vexbench.probe import Probe
-from vexbench.registry import method
+from vexbench.registry import METHODS, method
 from vexbench.seeds import generator
 from vexbench.types import Maps
 
@@ -63,3 +63,39 @@ def input_intensity(probe: Probe) -> Maps:
     M = mean over the colours of x
     """
     return probe.images.mean(1)
+
+
+@method(family="control", title="Degraded", paper="control: another method's map, spoilt step by step")
+def degraded(probe: Probe, *, of: str = "grad_cam", noise: float = 0.5) -> Maps:
+    """The map of another method under noise: a metric worth its name ranks it lower, the more noise there is.
+
+    M' = (1 − noise)·M + noise·U, U uniform between the lowest and the highest value of M (over a range of 1 where M is
+    constant), so that a signed map stays signed, and an unsigned one unsigned. U hangs on the seed and the image alone:
+    more noise is more of the same. At 0 it is the clean map, of the method's default parameters, and at 1 noise alone.
+
+    Raises
+    ------
+    VexbenchError
+        A noise outside [0, 1], or a method that does not exist, or is this one.
+    NotApplicable
+        The other method is not defined for this network.
+    """
+    if not 0 <= noise <= 1:
+        raise VexbenchError(f"degraded: noise must be between 0 (the clean map) and 1 (noise alone), not {noise}.")
+    if of == "degraded":
+        raise VexbenchError("degraded: of= must name another method.")
+    clean = METHODS[of]
+    maps = clean.function(probe, **clean.bind().params).detach().float()
+    size = probe.images.shape[2:]
+    if maps.shape[1:] != size:
+        maps = functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    span = torch.where(high > low, high - low, torch.ones_like(low))
+    uniform = torch.stack(
+        [
+            torch.rand(size, generator=generator(probe.seed, "degraded", key), dtype=torch.float32)
+            for key in probe.fingerprints
+        ]
+    )
+    # lerp is exact at both ends
+    return torch.lerp(maps, low + span * uniform.to(maps), noise)

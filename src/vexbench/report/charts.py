@@ -70,7 +70,8 @@ def ranking(summary: Summary) -> Chart:
         f"Left: the mean rank of each method over {len(axes)} {'axis' if len(axes) == 1 else 'axes of equal weight'}, "
         f"{f'of so few images ({summary.result.total}) that it has no interval' if summary.too_few else sure}. "
         "Right: the rank on each axis, the stronger the shade the better. Hollow markers are "
-        "controls, which know nothing of the network. Cost does not enter the rank.",
+        f"controls, which know nothing of the network{', or maps spoilt on purpose' * bool(summary.degraded)}. Cost "
+        "does not enter the rank.",
         f"Mean ranks, best first: {'; '.join(lines)}.",
         figure,
     )

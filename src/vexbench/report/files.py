@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from vexbench.report.gallery import panel_chart
+from vexbench.report.judges import judges_frame
 from vexbench.report.page import Section, sections
 from vexbench.report.svg import Chart, png_file, svg_file
+from vexbench.report.syntheses import sheet
 from vexbench.report.tables import frames
 from vexbench.report.taxonomy import taxonomy
 from vexbench.report.words import slug
@@ -28,9 +30,11 @@ def write_files(directory: Path) -> list[Path]:
     for section in every:
         name = f"{section.group.dataset_name} {section.group.model_name}"
         below = _numbered(section.number, name) if len(every) > 1 else ""
-        for chart in (*section.charts.values(), *_heatmaps(section)):
+        sheets = [sheet(section.group, section.wishes)] if section.wishes else []
+        for chart in (*section.charts.values(), *_heatmaps(section), *sheets):
             written += _figure(directory / "figures" / below, chart)
-        for name, table in frames(section.summary).items():
+        judged = {"judges": judges_frame(section.judges)} if section.judges.metrics else {}
+        for name, table in {**frames(section.summary), **judged}.items():
             written.append(directory / "tables" / below / f"{name}.csv")
             write_bytes(written[-1], table.write_csv().encode())
     return written

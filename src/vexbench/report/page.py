@@ -10,13 +10,15 @@ from typing import Any, final
 import jinja2
 from markupsafe import Markup
 
-from vexbench.report import answer, charts, gallery, model_charts, palette, tables, words
+from vexbench.report import answer, charts, gallery, model_charts, palette, syntheses, tables, words
+from vexbench.report import judges as judging
 from vexbench.report.recipe import recipe
 from vexbench.report.svg import Chart, inline
 from vexbench.report.taxonomy import taxonomy
 from vexbench.results.frame import Group, Study, load
 from vexbench.results.store import write_bytes
 from vexbench.stats.bootstrap import FEWEST
+from vexbench.stats.judging import Judges
 from vexbench.stats.summary import Summary, summarise
 
 
@@ -33,6 +35,8 @@ class Section:
     findings: tuple[answer.Finding, ...]
     rows: tuple[tables.Row, ...]
     panels: tuple[gallery.Panel, ...]
+    wishes: tuple[syntheses.Wish, ...]
+    judges: Judges
 
     @property
     def group(self) -> Group:
@@ -53,6 +57,7 @@ class Section:
             charts.ranking(self.summary) if self.summary.overall else None,
             charts.scores(self.summary) if self.summary.metrics else None,
             charts.tradeoff(self.summary),
+            judging.matrix(self.judges),
             model_charts.splits(counts, group.class_names),
             model_charts.shares(counts, group.class_names),
             model_charts.curves(card),
@@ -108,6 +113,8 @@ def _section(number: int, group: Group) -> Section:
         tuple(answer.findings(summary)),
         tables.rows(summary),
         gallery.panels(group),
+        syntheses.wishes(group),
+        Judges(summary),
     )
 
 
@@ -130,6 +137,7 @@ def _environment() -> jinja2.Environment:
         "number": words.number,
         "share": words.share,
         "plural": words.plural,
+        "listing": words.listing,
         "plainly": words.plainly,
         "paper": _paper,
         "merged": _merged,
@@ -141,6 +149,8 @@ def _environment() -> jinja2.Environment:
         "facts": tables.facts,
         "undefined_scores": tables.undefined,
         "beats": tables.beats,
+        "syntheses": syntheses,
+        "judging": judging,
         "spans": tables.spans,
         "quality": tables.quality,
         "axis_title": palette.axis_title,

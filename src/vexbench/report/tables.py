@@ -102,11 +102,13 @@ def quality(summary: Summary) -> list[int]:
 
 def frames(summary: Summary) -> Mapping[str, pl.DataFrame]:
     """The tables as data frames, by file name."""
-    return {
+    found = {
         "ranking": ranking_frame(summary),
         "scores": scores_frame(summary),
         "predictions": summary.group.predictions,
     }
+    made = syntheses_frame(summary.group)
+    return {**found, "syntheses": made} if len(made) else found
 
 
 def ranking_frame(summary: Summary) -> pl.DataFrame:
@@ -154,6 +156,22 @@ def scores_frame(summary: Summary) -> pl.DataFrame:
         ],
         schema=_SCORES,
     )
+
+
+def syntheses_frame(group: Group) -> pl.DataFrame:
+    """One row per synthesised image: its class, the judge, and its scores."""
+    tables = [
+        synthesis.scores.select(
+            pl.lit(synthesis.id).alias("synthesis"),
+            pl.lit(synthesis.label).alias("params"),
+            pl.col("target").map_elements(group.class_name, return_dtype=pl.String).alias("class"),
+            pl.lit(synthesis.judge or None, dtype=pl.String).alias("judge"),
+            pl.exclude("target"),
+        ).with_columns(pl.col(pl.Float64).fill_nan(None))
+        for synthesis in group.syntheses
+        if synthesis.scores is not None
+    ]
+    return pl.concat(tables) if tables else pl.DataFrame()
 
 
 def undefined(group: Group) -> list[tuple[str, int, int]]:

@@ -81,6 +81,7 @@ TREE: dict[str, dict[str, str]] = {
         "centre_gaussian": "Centre Gaussian",
         "sobel_edges": "Sobel edges",
         "input_intensity": "Input intensity",
+        "degraded": "Degraded",
     },
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Num, UInt8
 
-from vexbench.results.record import AXES, FAMILIES, Failure, MethodRecord, MetricRecord, place
+from vexbench.results.record import AXES, FAMILIES, Failure, MethodRecord, MetricRecord, Record, SynthesisRecord, place
 from vexbench.results.store import Store, parts, read_array, read_frame, read_json
 
 COLUMNS = {
@@ -44,6 +44,7 @@ class Group:
     cells: Mapping[tuple[str, str], pl.DataFrame] = field(repr=False)
     failures: tuple[Failure, ...]
     pending: tuple[str, ...]
+    syntheses: tuple[SynthesisRecord, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -102,6 +103,10 @@ class Group:
     def maps(self, method: MethodRecord, rows: Sequence[int]) -> Num[np.ndarray, "N H W"]:
         """A method's maps of the images in these rows of `predictions`."""
         return read_array(self.directory / method.key / "maps.zarr", list(rows))
+
+    def synthesised(self, synthesis: SynthesisRecord, rows: Sequence[int]) -> UInt8[np.ndarray, "N H W 3"]:
+        """The synthesised images in these rows of its `scores`."""
+        return read_array(self.directory / synthesis.key / "images.zarr", list(rows))
 
     def has_maps(self, method: MethodRecord) -> bool:
         """Whether the method's maps are there already."""
@@ -205,7 +210,8 @@ def _group(
         for metric in metrics
         if (path := folder / method.key / f"{metric.key}.parquet").exists()
     }
-    failures = tuple(_failures(folder, methods, metrics))
+    syntheses = _syntheses(folder)
+    failures = tuple(_failures(folder, (*methods, *syntheses), metrics))
     group = Group(
         folder,
         dataset_name,
@@ -218,6 +224,7 @@ def _group(
         cells,
         failures,
         (),
+        syntheses,
     )
     return replace(group, pending=tuple(_pending(group, config)))
 
@@ -229,6 +236,17 @@ def _methods(choices: Mapping[str, Mapping[str, Any]]) -> tuple[MethodRecord, ..
         for key, choice in choices.items()
     ]
     return tuple(sorted(records, key=lambda record: (place(record.family, FAMILIES), record.name)))
+
+
+def _syntheses(folder: Path) -> tuple[SynthesisRecord, ...]:
+    told = {path.parent.name: read_json(path) for path in sorted(folder.glob("*/synthesis.json"))}
+    names, found = _names(told), list[SynthesisRecord]()
+    for key, choice in told.items():
+        path = folder / key / str(choice.get("scores"))
+        scores = read_frame(path) if path.exists() else None
+        judge = str((choice.get("judge") or {}).get("name") or "")
+        found.append(SynthesisRecord(**_common(key, names, choice), judge=judge, scores=scores))
+    return tuple(sorted(found, key=lambda record: record.name))
 
 
 def _metrics(choices: Mapping[str, Mapping[str, Any]]) -> tuple[MetricRecord, ...]:
@@ -278,7 +296,7 @@ def _unique(folders: Sequence[Path]) -> dict[Path, str]:
     return {folder: name if times[name] == 1 else folder.name for folder, name in short.items()}
 
 
-def _failures(folder: Path, methods: Sequence[MethodRecord], metrics: Sequence[MetricRecord]) -> Iterator[Failure]:
+def _failures(folder: Path, methods: Sequence[Record], metrics: Sequence[MetricRecord]) -> Iterator[Failure]:
     for method in methods:
         if (path := folder / method.key / "failed.json").exists():
             yield _failure(path, method.name, "")
@@ -306,6 +324,14 @@ def _pending(group: Group, config: Mapping[str, Any]) -> Iterator[str]:
     for name in _asked(config, "metrics"):
         if group.methods and name not in known:
             yield f"{where}{name} (not started)"
+    made = {synthesis.id for synthesis in group.syntheses}
+    failed = {failure.method for failure in group.failures}
+    for name in _asked(config, "syntheses"):
+        if name not in made:
+            yield f"{where}{name} (not started)"
+    for synthesis in group.syntheses:
+        if synthesis.scores is None and synthesis.name not in failed:
+            yield f"{where}{synthesis.name}"
     for method, row in zip(group.methods, group.waiting):
         for metric, waits in zip(group.metrics, row):
             if waits:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+import polars as pl
+
 FAMILIES = (
     "gradient",
     "path",
@@ -55,8 +57,13 @@ class MethodRecord(Record):
 
     @property
     def control(self) -> bool:
-        """Whether it is a control: it looks like an explanation but knows nothing of the network."""
+        """Whether it is a control: it looks like an explanation but knows nothing of the network, or is spoilt."""
         return self.family == "control"
+
+    @property
+    def degraded(self) -> bool:
+        """Whether it is another method's map, spoilt on purpose: a control of metrics, not of methods."""
+        return self.id == "degraded"
 
 
 @final
@@ -75,6 +82,19 @@ class MetricRecord(Record):
     def arrow(self) -> str:
         """↑ where higher is better, ↓ where lower is."""
         return "↑" if self.direction == "higher" else "↓"
+
+
+@final
+@dataclass(frozen=True)
+class SynthesisRecord(Record):
+    """A synthesis as it was run; `judge` names the other network that was asked about its images, if there was one.
+
+    `scores` has a row per image: target, passes, probability, activation_gain, transfer, naturalness, and `real`, the
+    id of the image of the study that activates the class most. None while the images are being made.
+    """
+
+    judge: str
+    scores: pl.DataFrame | None
 
 
 @final

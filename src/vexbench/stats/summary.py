@@ -59,7 +59,12 @@ class Summary:
     @property
     def controls(self) -> list[int]:
         """The methods that know nothing of the network."""
-        return [i for i, method in enumerate(self.methods) if method.control]
+        return [i for i, method in enumerate(self.methods) if method.control and not method.degraded]
+
+    @property
+    def degraded(self) -> list[int]:
+        """The maps of other methods, spoilt on purpose."""
+        return [i for i, method in enumerate(self.methods) if method.degraded]
 
     @property
     def candidates(self) -> list[int]:
