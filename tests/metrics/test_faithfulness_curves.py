@@ -66,7 +66,7 @@ def test_cut_tiles_are_neither_favoured_nor_last_where_all_are_equal(linear_prob
 
 def test_the_gap_pays_for_the_ends_once(classifier, images, maps):
     probe = Probe(classifier, images, [0] * 6)
-    probe.logits  # noqa: B018
+    probe.clean("probability")
     before = probe.passes.forward
     morf_lerf_gap(maps, probe, patch=4, steps=32)
     assert probe.passes.forward - before == 6 * (15 + 15 + 1)  # sixteen tiles are no more than sixteen steps

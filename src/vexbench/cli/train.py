@@ -48,7 +48,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
     variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain, shortcut or decoy.")] = None,
     per_class: Annotated[
-        int | None, typer.Option(min=1, help="Training scenes drawn of each class.", show_default="1000")
+        int | None, typer.Option(min=1, help="Images of each class to train on.", show_default="all; 1000 drawn scenes")
     ] = None,
     shuffle_labels: Annotated[
         bool,

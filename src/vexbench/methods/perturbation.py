@@ -19,7 +19,7 @@ from vexbench.probe import ALIGNED, Output, Probe, differentiating
 from vexbench.registry import method
 from vexbench.rules import gating
 from vexbench.seeds import generator
-from vexbench.types import Images, Maps
+from vexbench.types import Maps
 
 
 @method(family="perturbation", title="Occlusion", paper="Zeiler & Fergus 2013, arXiv:1311.2901", signed=True)
@@ -44,17 +44,9 @@ def occlusion(probe: Probe, *, patch: int = 15, stride: int = 8, baseline: str =
         raise VexbenchError(f"occlusion: 1 <= stride <= patch is needed, got stride {stride} and patch {patch}.")
     hidden = baseline_images(probe, baseline)
     height, width = probe.images.shape[2:]
-    clean = probe.logits.gather(1, probe.targets[:, None])
     places = list(product(starts(height, patch, stride), starts(width, patch, stride)))
 
-    def occluded() -> Iterator[Images]:
-        for top, left in places:
-            images = probe.images.clone()
-            window = (..., slice(top, top + patch), slice(left, left + patch))
-            images[window] = hidden[window]
-            yield images
-
-    drops = clean - probe.scores(occluded())
+    drops = probe.clean() - probe.scores_patched(places, patch, hidden)
     total, cover = torch.zeros_like(probe.images[:, 0]), torch.zeros_like(probe.images[0, 0])
     for drop, (top, left) in zip(drops.T, places, strict=True):
         total[:, top : top + patch, left : left + patch] += drop[:, None, None]

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vexbench.hooks import cutting
 from vexbench.probe import ALIGNED, Probe, differentiating, gradients_of
 from vexbench.registry import metric
-from vexbench.types import Maps, Scores
+from vexbench.types import Images, Maps, Scores
 
 
 @metric(family="cost", title="Passes", paper="counted", direction="lower", range=(0.0, float("inf")))
@@ -54,7 +54,7 @@ def peak_memory(probe: Probe, explain: Callable[[Probe], Maps]) -> Scores:
     and all batch sizes. On a GPU as its allocator reports it; elsewhere the memory of all tensors alive at once is
     counted, without what an operation needs for itself while it runs: the same number on every machine.
     """
-    fresh = Probe(probe.classifier, probe.images[:1], probe.targets[:1], seed=probe.seed, batch_size=ALIGNED)
+    fresh = _fresh(probe, probe.images[:1], ALIGNED)
     if probe.images.device.type == "cuda":
         torch.cuda.synchronize(probe.images.device)
         before = torch.cuda.memory_allocated(probe.images.device)
@@ -116,8 +116,12 @@ def short_backward(probe: Probe) -> float:
     return (counter.get_total_flops() - forward) / max(forward, 1)
 
 
-def _fresh(probe: Probe) -> Probe:
-    return Probe(probe.classifier, probe.images, probe.targets, seed=probe.seed, batch_size=probe.batch_size)
+def _fresh(probe: Probe, images: Images | None = None, batch_size: int = 0) -> Probe:
+    # what is made once for a network, whatever is explained, is no cost of a method
+    probe.classifier.graph(probe.images[:ALIGNED])
+    asked = probe.images if images is None else images
+    targets = probe.targets[: len(asked)]
+    return Probe(probe.classifier, asked, targets, seed=probe.seed, batch_size=batch_size or probe.batch_size)
 
 
 def _seconds(action: Callable[[], object], probe: Probe) -> float:

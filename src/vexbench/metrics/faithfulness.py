@@ -12,7 +12,7 @@ from torch.nn import functional
 from vexbench.errors import VexbenchError, unknown
 from vexbench.perturb.imputation import filled
 from vexbench.perturb.segments import segmented
-from vexbench.probe import Explain, Output, Probe, read
+from vexbench.probe import Explain, Output, Probe
 from vexbench.registry import metric
 from vexbench.seeds import generator
 from vexbench.types import Curves, Logits, Maps, Masks, Scores, Targets
@@ -319,7 +319,7 @@ def _clean(probe: Probe, output: str) -> Curves:
     """The target's score for the whole images, known to the probe: (N, 1)."""
     if output == "accuracy":
         return (probe.logits.argmax(1) == probe.targets).float()[:, None]
-    return read(probe.logits, cast(Output, output)).gather(1, probe.targets[:, None])
+    return probe.clean(cast(Output, output))
 
 
 def _masked(maps: Maps, probe: Probe) -> tuple[Scores, Scores]:

@@ -213,8 +213,8 @@ def data_randomisation(
     if structure(other) != structure(probe.classifier) or other.class_names != probe.classifier.class_names:
         raise NotApplicable(
             f"{f'the twin {twin}' if twin else 'the shipped twin, one of the demo network,'} is not a twin of this "
-            f"network ({probe.classifier.name}): 'vexbench train --shuffle-labels' with its data, --model and --size "
-            "makes one, and prints what to give as twin=."
+            f"network ({probe.classifier.name}): 'vexbench train --shuffle-labels --per-class 50 --epochs 60' with its "
+            "data, --model and --size makes one, and prints what to give as twin=."
         )
     accuracy = other.card.get("training_accuracy", 0.0)
     if accuracy < LEARNT:

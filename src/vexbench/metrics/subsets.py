@@ -23,7 +23,7 @@ from vexbench.perturb import noise
 from vexbench.perturb.baselines import baseline as replacement
 from vexbench.perturb.masks import levels, squares, subsets
 from vexbench.perturb.segments import grid
-from vexbench.probe import Output, Probe, read
+from vexbench.probe import Output, Probe
 from vexbench.registry import metric
 from vexbench.types import Curves, Maps, Masks, Scores
 
@@ -388,7 +388,7 @@ def _checked(output: str) -> Output:
 
 
 def _clean(probe: Probe, output: str) -> Scores:
-    return read(probe.logits, _checked(output)).gather(1, probe.targets[:, None])[:, 0]
+    return probe.clean(_checked(output))[:, 0]
 
 
 def _subset_correlation(maps: Maps, probe: Probe, size: int, samples: int, baseline: str, output: str) -> Scores:

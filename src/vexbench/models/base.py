@@ -7,10 +7,11 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.hooks import cutting, evaluating, observing
+from vexbench.models.graph import traced
 from vexbench.models.identity import describe
 from vexbench.types import Images, Logits
 
@@ -108,7 +109,7 @@ class Classifier:
             input_size=self.input_size,
             name=self.name,
         )
-        other._classes, other._found = self._classes, self._found
+        other._classes, other._found, other.folding = self._classes, self._found, self.folding
         return other
 
     def normalise(self, images: Images) -> Images:
@@ -142,6 +143,39 @@ class Classifier:
                 f"the network gives {output.shape[1]} logits, but there are {len(self.class_names)} class names."
             )
         return output.float()
+
+    def graph(self, images: Images) -> fx.GraphModule | None:
+        """The network as a folded graph that takes normalised images; its logits are the network's, to rounding.
+
+        None where torch.fx cannot follow the network's code, where its logits for these images differ, in another
+        precision than float32, and where `folding` is off.
+        """
+        if not self.folding or self.dtype != torch.float32:
+            return None
+        # in-place changes count a version up, but for those through .data, which the sums tell
+        state = tuple(
+            (id(value), value._version, float(value.detach().sum()))
+            for value in self.module.state_dict(keep_vars=True).values()
+        )
+        if self._graph is None or self._graph[0] != state:
+            self._graph = (state, self._faithful(traced(self.module), images))
+        return self._graph[1]
+
+    def _faithful(self, graph: fx.GraphModule | None, images: Images) -> fx.GraphModule | None:
+        if graph is None:
+            return None
+        with torch.no_grad():
+            expected = self.logits(images)
+            try:
+                found = graph(self.normalise(images).contiguous(memory_format=torch.channels_last))
+            except Exception:  # noqa: BLE001  whatever a graph does that was traced for other sizes
+                return None
+        alike = isinstance(found, Tensor) and found.shape == expected.shape
+        return graph if alike and bool((found - expected).abs().max() <= 1e-5 * expected.abs().max()) else None
+
+    _graph: tuple[tuple[Any, ...], fx.GraphModule | None] | None = None
+    folding: bool = True
+    """Whether scores may come from the folded graph; off, all comes from the network as it is."""
 
     def classes(self, images: Images) -> int:
         """How many classes there are; without class names found by a pass over one image."""

@@ -1,7 +1,7 @@
 """Networks of our own: small, VGG-like, with a head that makes CAM exact."""
 
 from itertools import pairwise
-from typing import final
+from typing import final, no_type_check
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,7 @@ class PlainCNN(nn.Module):
         self.features = conv_stages(width)
         self.classifier = nn.Linear(16 * width, num_classes)
 
+    @no_type_check  # torch.fx follows a stand-in for the images, which is no tensor
     def forward(self, images: Images) -> Logits:
         """Logits of the images."""
         return self.classifier(self.features(images).mean((2, 3)))
@@ -69,6 +70,7 @@ class SelfAttention(nn.Module):
         query, key = self.query(features).flatten(2), self.key(features).flatten(2)
         return (query.transpose(1, 2) @ key).softmax(-1)
 
+    @no_type_check  # torch.fx follows a stand-in for the images, which is no tensor
     def forward(self, features: Features) -> Features:
         """Add to each position what it gathers from all others."""
         gathered = self.value(features).flatten(2) @ self.affinity(features).transpose(1, 2)
@@ -89,6 +91,7 @@ class AttentionCNN(nn.Module):
         self.attention = SelfAttention(16 * width)
         self.classifier = nn.Linear(16 * width, num_classes)
 
+    @no_type_check  # torch.fx follows a stand-in for the images, which is no tensor
     def forward(self, images: Images) -> Logits:
         """Logits of the images."""
         return self.classifier(self.attention(self.features(images)).mean((2, 3)))
