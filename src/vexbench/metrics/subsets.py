@@ -17,7 +17,7 @@ from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.metrics.faithfulness import ranks
 from vexbench.metrics.similarity import mean_ranks
 from vexbench.models.base import Classifier
-from vexbench.models.checkpoint import CARD, load_classifier
+from vexbench.models.checkpoint import load_classifier
 from vexbench.models.masked import weights_digest
 from vexbench.perturb import noise
 from vexbench.perturb.baselines import baseline as replacement
@@ -311,7 +311,7 @@ def f_fidelity(
     form: `gap`; `plus`, FFid⁺; or `minus`, −FFid⁻, so that higher is better for all three.
     checkpoint: the copy's folder with the digest that ``vexbench train --from CHECKPOINT --masked-share 0.1`` printed,
     ``runs/masked@1a2b3c4d``: so results are those of this copy, whatever the folder may hold later; β is that of its
-    training. Left out, the copy of the demo network, where one comes with the package.
+    training. Left out, the copy of the demo network that comes with the package.
 
     Raises
     ------
@@ -319,7 +319,7 @@ def f_fidelity(
         A form that does not exist, an alpha that is not between 0 and 1, less than two steps or one sample; a
         checkpoint without its digest, with another one, or that is no fine-tuned copy.
     NotApplicable
-        There is no copy, or it is one of other weights than this network's.
+        The copy is one of other weights than this network's.
     """
     if form not in FIDELITIES:
         raise unknown("form", form, FIDELITIES)
@@ -357,11 +357,9 @@ def _masked_copy(probe: Probe, checkpoint: str) -> Classifier:
         "data makes one, and prints what to give as checkpoint=."
     )
     shipped = files("vexbench.models") / "masked_demo"
-    if not checkpoint and not (shipped / CARD).is_file():
-        raise NotApplicable(f"f_fidelity needs a fine-tuned copy {how}")
     found = nullcontext(folder or checkpoint) if checkpoint else as_file(shipped)
     # a network is built with random weights before it gets its own
-    with torch.random.fork_rng(devices=[]), found as place:
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]), found as place:
         copy = load_classifier(place)
     if "copy_of" not in copy.card:
         raise VexbenchError(f"checkpoint={checkpoint}: no copy that 'vexbench train --from CHECKPOINT' fine-tuned.")
