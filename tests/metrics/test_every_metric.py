@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vexbench.methods.gradient import saliency
-from vexbench.metrics import randomisation
+from vexbench.metrics import randomisation, subsets
 from vexbench.models.base import Classifier
 from vexbench.models.surgery import cascade
 from vexbench.probe import Explain, Probe
@@ -22,7 +22,7 @@ REFERENCES = References(
 
 @pytest.fixture(autouse=True)
 def twin(classifier, images, monkeypatch):
-    """A network of the same structure that stands for the one that learnt shuffled labels."""
+    """A network of the same structure that stands for the one that learnt shuffled labels, or masked images."""
 
     def shipped():
         ((_, random),) = cascade(classifier, images, seed=0, stages=1)
@@ -35,6 +35,7 @@ def twin(classifier, images, monkeypatch):
         )
 
     monkeypatch.setattr(randomisation, "shipped", shipped)
+    monkeypatch.setattr(subsets, "_masked_copy", lambda probe, checkpoint: shipped())
 
 
 def regions_for(images):

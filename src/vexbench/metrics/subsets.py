@@ -358,8 +358,7 @@ def _masked_copy(probe: Probe, checkpoint: str) -> Classifier:
     )
     shipped = files("vexbench.models") / "masked_demo"
     found = nullcontext(folder or checkpoint) if checkpoint else as_file(shipped)
-    # a network is built with random weights before it gets its own
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]), found as place:
+    with torch.inference_mode(False), found as place:
         copy = load_classifier(place)
     if "copy_of" not in copy.card:
         raise VexbenchError(f"checkpoint={checkpoint}: no copy that 'vexbench train --from CHECKPOINT' fine-tuned.")

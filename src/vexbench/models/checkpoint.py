@@ -66,7 +66,8 @@ def load_classifier(path: str | Path) -> Classifier:
     card = read_card(weights.parent / CARD)
     if not weights.is_file():
         raise VexbenchError(f"checkpoint {path}: holds no {WEIGHTS}; the training may not have finished, run it again.")
-    module = build(card.architecture, len(card.class_names))
+    with torch.random.fork_rng(devices=[]):  # a network is built with random weights before it gets its own
+        module = build(card.architecture, len(card.class_names))
     _fit(module, read_weights(weights), weights, card)
     try:
         return Classifier(
