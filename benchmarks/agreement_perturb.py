@@ -148,7 +148,7 @@ def captum_shapley_values(
     rows: list[Tensor] = []
     for probe, network in one_by_one(classifier, images, targets):
         labels = segmented(probe.images, settings.get("segmentation", "slic"), settings["segments"])
-        orders = {} if kind == "ShapleyValues" else {"n_samples": 60}
+        orders = {} if kind == "ShapleyValues" else {"n_samples": 200}
         with quiet(), torch.random.fork_rng():
             torch.manual_seed(1)
             rows.append(surrogate(getattr(library, kind)(network), probe, labels, **orders))
@@ -187,7 +187,7 @@ PAIRS = (
         called="ShapleyValues, exact",
     ),
 )
-MANY = {"samples": 1000, "segments": 16}
+MANY = {"samples": 1000, "segments": 9}
 SAMPLED = (
     Pair("lime", "captum", own(captum_lime), MANY, least=ALIKE, called="own draws"),
     Pair("kernel_shap", "captum", own(captum_kernel_shap), MANY, least=ALIKE, called="own draws"),
