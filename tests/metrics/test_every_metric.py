@@ -31,7 +31,7 @@ def twin(classifier, images, monkeypatch):
             mean=classifier.mean,
             std=classifier.std,
             target_layer=classifier.target_layer,
-            card={"training_accuracy": 1.0},
+            card={"training_accuracy": 1.0, "masked_share": 0.1},
         )
 
     monkeypatch.setattr(randomisation, "shipped", shipped)

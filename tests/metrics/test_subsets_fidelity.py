@@ -41,6 +41,7 @@ def additive(monkeypatch):
     weights = torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) ** 3
     weights = weights / weights.sum()
     classifier = Classifier(Additive(weights), card={"masked_share": 0.1})
+    classifier.folding = False  # the module itself takes notes
     monkeypatch.setattr(subsets, "_masked_copy", lambda *_: classifier)
     return Probe(classifier, torch.ones(2, 3, 16, 16), [0, 0]), weights
 
