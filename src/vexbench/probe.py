@@ -243,7 +243,7 @@ class Probe:
 
     def _windowed(self, places: Sequence[tuple[int, int]], patch: int, hidden: Images, output: Output) -> Curves | None:
         """Scores from windows of the graph; None where there is none, or it does what windows cannot follow."""
-        graph = None if self.connected or not places else self._graph()
+        graph = None if self.connected or not places else self._graph
         if graph is None:
             return None
         together, parts = max(1, self.batch_size // ALIGNED), list[Curves]()
@@ -361,12 +361,13 @@ class Probe:
                 values, which = torch.cat(group), rows.repeat(len(group))
             yield from zip(values.split(self.batch_size), which.split(self.batch_size), strict=True)
 
+    @cached_property
     def _graph(self) -> fx.GraphModule | None:
         return self.classifier.graph(self.images[:ALIGNED])
 
     def _scored(self, images: Images) -> Logits:
         """Logits that nobody differentiates, by the faster way where there is one."""
-        graph = None if self.connected else self._graph()
+        graph = None if self.connected else self._graph
         if graph is None:
             return self._forward(images)
         self.passes.forward += len(images)

@@ -363,3 +363,28 @@ def test_the_two_embedded_networks_in_one_study(tmp_path):
     assert len(means) == 4
     assert means[shortcut] > 3 * means[shortcut[0], "random"]
     assert vb.run(config).frame().equals(result.frame())
+
+
+def test_what_failed_for_want_of_something_is_tried_again(photographs, classifier, tmp_path, monkeypatch):
+    missing = [True]
+
+    def fragile(maps):
+        if missing:
+            raise vb.VexbenchError("no such folder")
+        return maps.new_ones(len(maps))
+
+    def undefined(maps):
+        raise vb.NotApplicable("not defined for this network")
+
+    calls = []
+    for name, function in (("fragile", fragile), ("undefined", lambda maps: calls.append(1) or undefined(maps))):
+        entry = vb.registry.MetricEntry(name, name, "axiomatic", "here", function, needs=("maps",))
+        monkeypatch.setitem(METRICS._entries, name, entry)
+    config = study(photographs, classifier, tmp_path / "study", methods=["cam"], metrics=["fragile", "undefined"])
+    assert list(vb.run(config).failures()) == ["no such folder", "not defined for this network"]
+    missing.clear()
+    before = len(calls)
+    result = vb.run(config)
+    assert list(result.failures()) == ["not defined for this network"]
+    assert len(calls) == before
+    assert result.frame().filter(metric="fragile")["score"].to_list() == [1.0] * 40

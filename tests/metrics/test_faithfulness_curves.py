@@ -159,6 +159,14 @@ def test_mistakes_of_road_are_told(linear_probe, options, told):
 # IROF
 
 
+def test_irof_of_a_score_that_is_not_above_zero_is_not_defined(linear_probe):
+    images, weights = torch.full((2, 3, 6, 6), 0.5), torch.ones(6, 6)
+    probe = linear_probe(images, weights, bias=-60.0)
+    assert irof(weights.expand(2, -1, -1).contiguous(), probe, output="logit", segmentation="grid").isnan().all()
+    with pytest.raises(VexbenchError, match="log-probability"):
+        irof(weights.expand(2, -1, -1).contiguous(), probe, output="log_probability")
+
+
 def test_irof_is_the_area_over_the_curve_of_segments_by_their_means(linear_probe):
     images, weights, worth = case(seed=4, side=5)
     weights = weights.abs()

@@ -110,26 +110,26 @@ def test_the_average_is_over_the_noise(classifier, images):
 
 def test_the_lipschitz_estimate_of_a_linear_map_is_bounded_by_its_norm(classifier, images):
     probe = Probe(classifier, images, [0] * 6)
-    red = local_lipschitz(images[:, 0], probe, Explain(lambda other: other.images[:, 0]), samples=30)
+    red = local_lipschitz(images[:, 0], probe, Explain(lambda other: other.images[:, 0]), samples=30, relative=False)
     # a third of the noise is in one colour, ‖Δ red‖ / ‖Δ‖ ≈ √⅓
     assert torch.allclose(red, torch.tensor(3**-0.5).expand(6), atol=0.05)
     # both norms are of second order: summed absolute values would grow with the number of pixels
-    same = local_lipschitz(brightness(probe), probe, Explain(brightness))
+    same = local_lipschitz(brightness(probe), probe, Explain(brightness), relative=False)
     assert (same <= 3**0.5).all()
-    double = local_lipschitz(2 * brightness(probe), probe, Explain(lambda other: 2 * brightness(other)))
+    double = local_lipschitz(2 * brightness(probe), probe, Explain(lambda other: 2 * brightness(other)), relative=False)
     assert torch.allclose(double, 2 * same, rtol=1e-5)
     steep = local_lipschitz(50 * brightness(probe), probe, Explain(lambda o: 50 * brightness(o)), relative=True)
     assert torch.allclose(steep, same / brightness(probe).flatten(1).norm(dim=1), rtol=1e-4)
     # unlike a sensitivity it does not hang on the radius where the map is linear
-    wide = local_lipschitz(images[:, 0], probe, Explain(lambda other: other.images[:, 0]), radius=0.1)
+    wide = local_lipschitz(images[:, 0], probe, Explain(lambda other: other.images[:, 0]), radius=0.1, relative=False)
     assert torch.allclose(wide, red, atol=0.1)
 
 
 def test_the_lipschitz_estimate_needs_a_copy_that_differs(classifier, images):
     probe = Probe(classifier, images, [0] * 6)
-    assert local_lipschitz(brightness(probe), probe, Explain(brightness), radius=0.0).isnan().all()
+    assert local_lipschitz(brightness(probe), probe, Explain(brightness), radius=0.0, relative=False).isnan().all()
     zero = torch.zeros(6, 16, 16)
-    assert local_lipschitz(zero, probe, Explain(lambda _: zero)).tolist() == [0] * 6
+    assert local_lipschitz(zero, probe, Explain(lambda _: zero), relative=False).tolist() == [0] * 6
     assert local_lipschitz(zero, probe, Explain(lambda _: zero), relative=True).isnan().all()
 
 
@@ -234,7 +234,7 @@ def test_all_metrics_of_noise_share_the_copies_and_their_maps(classifier, images
     scores = [
         max_sensitivity(maps, probe, explain),
         average_sensitivity(maps, probe, explain),
-        local_lipschitz(maps, probe, explain),
+        local_lipschitz(maps, probe, explain, relative=False),
         local_lipschitz(maps, probe, explain, relative=True),
         relative_input_stability(maps, probe, explain),
         relative_output_stability(maps, probe, explain),

@@ -56,7 +56,8 @@ def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
     """Run a study, or what is missing of it, into `config.out`.
 
     A method or metric that fails is recorded with its reason, and the rest goes on. Interrupted at any point, the same
-    call goes on where it was, to the same result; finished, it does nothing.
+    call goes on where it was, to the same result; finished, it does nothing, but for another try at what failed for
+    another reason than that it is not defined.
 
     Raises
     ------
@@ -65,6 +66,8 @@ def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
     """
     study = plan(config)
     _claim(study)
+    for path in files.mendable(config.out):
+        path.unlink()
     runner = Runner(study, progress)
     for group in range(len(study.groups)):
         runner.prepare(group)

@@ -15,7 +15,9 @@ from vexbench.results.provenance import versions
 
 
 def seal(config: StudyConfig) -> None:
-    """Note what a study was finished with."""
+    """Note what a study was finished with; one with failures that another try may mend is not."""
+    if store.mendable(config.out):
+        return
     store.write_json(_seal(config), _signature(config))
 
 

@@ -26,8 +26,8 @@ def completeness_gap(maps: Maps, probe: Probe, *, baseline: str = "black") -> Sc
 
     |ΣΦ − (f(x) − f(x₀))| / |f(x) − f(x₀)|, f the target's logit (Sundararajan et al. 2017, proposition 1): 0 for a map
     that shares out all of the change, 1 for a map of zeros. Signs count: only for methods that promise such a sum does
-    the number say more than that the map has another unit (a class activation map, an absolute gradient). Quantus asks
-    for equality of floating-point numbers, which rounding alone denies.
+    the number say more than that the map has another unit (a class activation map, an absolute gradient), so that no
+    axiom enters a study's ranking. Quantus asks for equality of floating-point numbers, which rounding alone denies.
 
     baseline: x₀, the same as the method's: black, white, grey, mean, blur or uniform, several joined by ``+`` are
     averaged; ``none`` for methods without one, whose sum should be the logit itself (LRP: Bach et al. 2015, eq. 2).

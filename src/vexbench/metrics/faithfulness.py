@@ -234,13 +234,15 @@ def irof(
     1 − ∫ y_l / y_0 over the share l / L of hidden segments, trapezoid from l = 0 to the last one, L; y_0 is the whole
     image's score. The order is that of the segments' mean signed attributions; hidden pixels get the image's mean
     colour. Below 0 where hiding raises the score. Quantus leaves out y_0 and multiplies by L, so that images of more
-    segments weigh more. NaN where y_0 = 0.
+    segments weigh more. NaN where y_0 is not above 0, as a logit may be: a share of it would turn the order around.
 
     Raises
     ------
     VexbenchError
-        Less than one segment, or a segmentation, baseline or output that does not exist.
+        Less than one segment, a segmentation, baseline or output that does not exist, or a log-probability.
     """
+    if output == "log_probability":
+        raise VexbenchError("irof: output must be probability, logit or accuracy; a log-probability is never above 0.")
     labels = segmented(probe.images, segmentation, segments).flatten(1)
     count = labels.amax(1) + 1
     largest = int(count.max())
@@ -254,7 +256,7 @@ def irof(
     pieces = (curve[:, 1:] + curve[:, :-1]) / 2
     area = pieces.cumsum(1).gather(1, count[:, None] - 1)[:, 0] / count
     whole = curve[:, 0]
-    return (1 - area / whole).where(whole != 0, float("nan")).float()
+    return (1 - area / whole).where(whole > 0, float("nan")).float()
 
 
 def ranks(maps: Maps, probe: Probe) -> Places:

@@ -75,16 +75,15 @@ def average_sensitivity(
     range=(0.0, float("inf")),
 )
 def local_lipschitz(
-    maps: Maps, probe: Probe, explain: Explain, *, radius: float = 0.02, samples: int = 10, relative: bool = False
+    maps: Maps, probe: Probe, explain: Explain, *, radius: float = 0.02, samples: int = 10, relative: bool = True
 ) -> Scores:
-    """Steepest change of the map nearby: max_x' ‖Φ(x) − Φ(x')‖₂ / ‖x − x'‖₂.
+    """Steepest relative change of the map nearby: max_x' ‖Φ(x) − Φ(x')‖₂ / (‖Φ(x)‖₂ ‖x − x'‖₂).
 
-    The local Lipschitz estimate of Alvarez-Melis & Jaakkola 2018, its ball the noisy copies of `max_sensitivity`;
-    images in [0, 1] and maps as they are, so that a map of twice the size has twice the score. NaN where no copy
-    differs from the image, as for a radius of 0.
+    The local Lipschitz estimate of Alvarez-Melis & Jaakkola 2018, its ball the noisy copies of `max_sensitivity`, over
+    the map's norm, so that methods of different scale compare (Quantus scales maps by their maximum, over the whole
+    batch). NaN for a map of zeros, and where no copy differs from the image, as for a radius of 0.
 
-    relative: divide by ‖Φ(x)‖₂, so that methods of different scale compare (Quantus scales maps by their maximum, over
-    the whole batch); then NaN for a map of zeros, too.
+    relative: false leaves the norm out, as the paper does: a map of twice the size then has twice the score.
 
     Raises
     ------

@@ -147,31 +147,32 @@ class Classifier:
     def graph(self, images: Images) -> fx.GraphModule | None:
         """The network as a folded graph that takes normalised images; its logits are the network's, to rounding.
 
-        None where torch.fx cannot follow the network's code, where its logits for these images differ, in another
-        precision than float32, and where `folding` is off.
+        Asked anew for each question, since a network may have changed in any way: the graph must give the network's
+        logits for these images now. None where torch.fx cannot follow the network's code, where it has hooks, in
+        another precision than float32, and where `folding` is off.
         """
-        if not self.folding or self.dtype != torch.float32:
+        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.module.modules())
+        if not self.folding or hooked or self.dtype != torch.float32:
             return None
-        # in-place changes count a version up, but for those through .data, which the sums tell
-        state = tuple(
-            (id(value), value._version, float(value.detach().sum()))
-            for value in self.module.state_dict(keep_vars=True).values()
-        )
-        if self._graph is None or self._graph[0] != state:
-            self._graph = (state, self._faithful(traced(self.module), images))
+        state = tuple((id(value), value._version) for value in self.module.state_dict(keep_vars=True).values())
+        if self._graph is not None and self._graph[0] == state:
+            graph = self._graph[1]
+            if graph is None or self._alike(graph, images):
+                return graph
+        graph = traced(self.module)
+        self._graph = (state, graph if graph is not None and self._alike(graph, images) else None)
         return self._graph[1]
 
-    def _faithful(self, graph: fx.GraphModule | None, images: Images) -> fx.GraphModule | None:
-        if graph is None:
-            return None
+    def _alike(self, graph: fx.GraphModule, images: Images) -> bool:
+        """Whether a graph gives the network's logits."""
         with torch.no_grad():
             expected = self.logits(images)
             try:
                 found = graph(self.normalise(images).contiguous(memory_format=torch.channels_last))
             except Exception:  # noqa: BLE001  whatever a graph does that was traced for other sizes
-                return None
+                return False
         alike = isinstance(found, Tensor) and found.shape == expected.shape
-        return graph if alike and bool((found - expected).abs().max() <= 1e-5 * expected.abs().max()) else None
+        return alike and bool((found - expected).abs().max() <= 1e-5 * expected.abs().max())
 
     _graph: tuple[tuple[Any, ...], fx.GraphModule | None] | None = None
     folding: bool = True

@@ -12,10 +12,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def traced(module: nn.Module) -> fx.GraphModule | None:
     """A copy in evaluation mode, batch norms folded into convolutions, weights with channels last.
 
-    None where torch.fx cannot follow the network's code, or where somebody's hooks hang on it, which would be lost.
+    None where torch.fx cannot follow the network's code.
     """
-    if any(part._forward_hooks or part._forward_pre_hooks for part in module.modules()):
-        return None
     try:
         with torch.inference_mode(False):
             copy = deepcopy(module).eval().requires_grad_(requires_grad=False)

@@ -20,6 +20,8 @@ FAMILIES = (
 """Families of methods, in the order of the taxonomy."""
 
 AXES = ("faithfulness", "localisation", "robustness", "complexity", "randomisation", "axiomatic", "cost")
+APART = ("axiomatic", "cost")
+"""Axes that do not enter the rank: laws that bind some methods and networks only, and what a map costs."""
 """What is asked of an explanation; cost is reported apart."""
 
 

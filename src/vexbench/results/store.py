@@ -22,7 +22,7 @@ import polars as pl
 import zarr
 from zarr.errors import BaseZarrError
 
-from vexbench.errors import VexbenchError
+from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.registry import Choice
 
 _FRESH = count()
@@ -275,3 +275,8 @@ def _plain(value: Any) -> Any:
             return value
         case _:
             return str(value)
+
+
+def mendable(out: Path) -> list[Path]:
+    """Notes of failures that another try may mend: a file was missing, a parameter wrong, a package broken."""
+    return [path for path in out.rglob("*failed.json") if read_json(path)["error"] != NotApplicable.__name__]

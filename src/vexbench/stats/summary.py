@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vexbench.results.frame import Group
-from vexbench.results.record import AXES, MethodRecord, MetricRecord
+from vexbench.results.record import APART, AXES, MethodRecord, MetricRecord
 from vexbench.stats.bootstrap import FEWEST, Bootstrap, Estimate, bootstrap, weights
 from vexbench.stats.ranking import Ranks, RankTable, better, rank_table
 from vexbench.stats.tradeoff import front
@@ -42,9 +42,9 @@ class Summary:
 
     @property
     def axes(self) -> dict[str, list[int]]:
-        """The metrics that rank, by axis of quality; cost is apart."""
+        """The metrics that rank, by axis of quality; axioms and cost are apart."""
         by_axis = {axis: [j for j in self.ranked if self.metrics[j].family == axis] for axis in self._families}
-        return {axis: metrics for axis, metrics in by_axis.items() if metrics and axis != "cost"}
+        return {axis: metrics for axis, metrics in by_axis.items() if metrics and axis not in APART}
 
     @property
     def _families(self) -> list[str]:
