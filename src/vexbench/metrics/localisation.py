@@ -164,8 +164,9 @@ def grid_pointing_game(
     classes, each of another class; the mosaic is explained for the image's target. Cells are whole images, as in the
     paper, so the network sees cells times the height and width; `scaled=True` shrinks the mosaic to the size of one
     image, for networks of a fixed size. References are images that the network is sure about; whether it is sure about
-    the image itself is not asked. The score depends on which references the data set gives, not on their order. Values below zero do not count. Needs no annotation. NaN where the references have
-    fewer than cells² − 1 classes beside the target, and for a map without positive values.
+    the image itself is not asked. The score depends on which references the data set gives, not on their order. Values
+    below zero do not count. Needs no annotation. NaN where the references have fewer than cells² − 1 classes beside the
+    target, and for a map without positive values.
 
     Raises
     ------

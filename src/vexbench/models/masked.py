@@ -11,7 +11,6 @@ from torch import nn
 from vexbench.models.base import Classifier
 from vexbench.types import Images
 
-
 TOLD: Final = ("masked_share", "copy_of", "shuffle_labels", "training_accuracy", "data")
 """What metrics believe of the card of a copy or a twin."""
 
