@@ -40,6 +40,8 @@ class Passes:
 
     A backward pass to the input costs what a forward pass costs, since no weight gradients are computed; one that
     stops at the target layer, or a forward pass that begins there, costs next to nothing where the head is small.
+    These are the partial ones, one per image or per variant of its features. The stranger that goes through the front
+    of the network once for a whole batch of features is nobody's, and is not counted: counts do not hang on the batch.
     """
 
     forward: int = 0
@@ -291,13 +293,15 @@ class Probe:
     def _behind(self, features: Features, which: Targets) -> Logits:
         """Logits from features that stand in for the target layer's."""
         uses, alone = self._cut
+        if alone:
+            self.passes.partial += len(features)
+        else:
+            self.passes.forward += len(features)
         return self._logits_from(features, None if alone else self.images[which], uses)
 
     def _logits_from(self, features: Features, images: Images | None, uses: int) -> Logits:
         """Logits from features behind the images' own way to them, or behind a stranger's."""
         _, layer = self.classifier.layer(self.images)
-        self.passes.forward += 1 if images is None else len(images)
-        self.passes.partial += len(features) if images is None else 0
         with replacing(layer, padded(features), uses), self._around():
             # one row per row of features, also behind a single image
             return self.classifier.logits(self._stranger if images is None else padded(images))[: len(features)]
@@ -312,11 +316,13 @@ class Probe:
     def _cut(self) -> tuple[int, bool]:
         """How often the target layer is used, and whether the logits hang on its last features alone.
 
-        Tried: with a stranger in front, some images' features must give those images' logits.
+        Tried: with a stranger in front, some images' features must give those images' logits. What is found hangs on
+        the network, not on the images, and is not counted.
         """
         name, layer = self.classifier.layer(self.images)
-        with differentiating(), cutting(layer, name) as leaves:
-            expected = self._forward(self.images[:ALIGNED]).detach()
+        some = self.images[:ALIGNED]
+        with differentiating(), cutting(layer, name) as leaves, self._around():
+            expected = self.classifier.logits(padded(some))[: len(some)].detach()
         with torch.no_grad():
             try:
                 found = self._logits_from(leaves[-1].detach()[: len(expected)], None, len(leaves))

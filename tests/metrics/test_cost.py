@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from vexbench.methods.masking_cam import ablation_cam
 from vexbench.metrics import cost
 from vexbench.metrics.cost import passes, peak_memory, seconds_ratio, short_backward
 from vexbench.models.base import Classifier
@@ -43,6 +44,31 @@ def test_what_the_probe_knows_already_does_not_flatter(classifier, images):
     assert short_backward(probe) == pytest.approx(head / whole)
     assert score.tolist() == pytest.approx([1 + head / whole] * 6)  # the trace's forward gives the logits, too
     assert probe.passes.forward == before
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["a head of its own", "the image in the head, too"])
+def test_passes_behind_the_layer_hang_on_neither_batch_nor_company(images, alone):
+    class Bent(nn.Module):
+        """The head is no linear function of the features, so each of them is asked about."""
+
+        def __init__(self):
+            super().__init__()
+            self.features, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+        def forward(self, images):
+            pooled = self.features(images).relu().mean((2, 3))
+            return self.head(pooled).exp() + (0 if alone else images.mean((1, 2, 3))[:, None])
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        classifier = Classifier(Bent(), target_layer="features")
+
+    def score(some, size):
+        return passes(Probe(classifier, some, [0] * len(some), batch_size=size), ablation_cam)[0].item()
+
+    expected = score(images, 64)
+    assert expected == pytest.approx(9, abs=1) if not alone else 1 <= expected < 2
+    assert [score(images, 4), score(images[:1], 64), score(images[:5], 4)] == [pytest.approx(expected)] * 3
 
 
 class Clock(nn.Module):

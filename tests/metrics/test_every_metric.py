@@ -35,6 +35,7 @@ def twin(classifier, images, monkeypatch):
         )
 
     monkeypatch.setattr(randomisation, "shipped", shipped)
+    monkeypatch.setattr(randomisation, "is_demo", lambda _: True)
     monkeypatch.setattr(subsets, "_masked_copy", lambda probe, checkpoint: shipped())
 
 

@@ -107,6 +107,21 @@ def test_all_methods_meet_the_same_mosaics(classifier, images, references):
     assert seen[0][3:4].equal(seen[1])
 
 
+def test_the_order_of_the_references_does_not_matter(classifier, images, references):
+    seen = []
+
+    def method(other):
+        seen.append(other.images)
+        return own_colour(other)
+
+    for order in (range(8), reversed(range(8)), (1, 0, 5, 4, 2, 3, 7, 6)):
+        rows = torch.tensor(list(order))
+        others = References(references.images[rows], references.targets[rows])
+        grid_pointing_game(Probe(classifier, images, TARGETS), others, Explain(method))
+    assert seen[0].equal(seen[1])
+    assert seen[0].equal(seen[2])
+
+
 def test_a_scaled_mosaic_splits_the_pixels_on_a_border(classifier, references):
     """5 pixels on two cells: the middle row and column belong to both sides by half."""
     images = torch.stack([plain(0, side=5)])

@@ -22,7 +22,8 @@ from vexbench.metrics.randomisation import (
 )
 from vexbench.metrics.similarity import ssim, unit
 from vexbench.models.base import Classifier
-from vexbench.models.checkpoint import demo_classifier, save_checkpoint
+from vexbench.models.checkpoint import demo_classifier, load_classifier, save_checkpoint
+from vexbench.models.masked import named_digest
 from vexbench.models.surgery import cascade
 from vexbench.perturb import noise
 from vexbench.probe import Explain, Probe
@@ -256,6 +257,36 @@ class TestDataRandomisation:
         with pytest.raises(NotApplicable, match=r"shipped twin.*vexbench train --shuffle-labels"):
             data_randomisation(maps, probe, Explain(weighted))
 
+    def test_the_shipped_twin_is_one_of_the_demo_network_alone(self, demo):
+        maps, given = demo.images.sum(1), demo.classifier
+        other = demo_classifier()
+        with torch.no_grad():
+            other.module.classifier.bias[0] += 1
+        shortcut = demo_classifier("shortcut")  # of the same structure and classes
+        whitened = Classifier(given.module, mean=(0.5,) * 3, std=given.std, class_names=given.class_names)
+        for network in (other, shortcut, whitened):
+            with pytest.raises(
+                NotApplicable, match=r"the shipped twin.*is not a twin of this network.*--shuffle-label"
+            ):
+                data_randomisation(maps, demo.of(classifier=network), Explain(lambda _: maps))
+        layer = Classifier(given.module, mean=given.mean, std=given.std, class_names=given.class_names)
+        assert data_randomisation(maps, demo.of(classifier=layer), Explain(lambda _: maps)).shape == (6,)
+
+    def test_a_named_twin_saw_the_same_data_normalised_alike(self, demo, tmp_path):
+        twin, maps = shipped(), demo.images.sum(1)
+
+        def score(**changes):
+            save_checkpoint(tmp_path / "twin", twin.module, {**twin.card, **changes})
+            name = f"{tmp_path / 'twin'}@{named_digest(load_classifier(tmp_path / 'twin'))}"
+            return data_randomisation(maps, demo, Explain(lambda _: maps), twin=name)
+
+        for changes in ({"mean": (0.4, 0.5, 0.5)}, {"std": (0.3, 0.2, 0.2)}, {"data": {"name": "intel"}}):
+            with pytest.raises(NotApplicable, match=r"the twin .* is not a twin of this network"):
+                score(**changes)
+        # statistics of fewer images; a card that does not tell its data
+        for changes in ({}, {"mean": [value + 0.01 for value in twin.mean]}, {"data": None}):
+            assert score(**changes).shape == (6,)
+
     def test_a_twin_is_named_with_its_digest(self, demo, tmp_path):
         twin = shipped()
         folder, maps = tmp_path / "twin", demo.images.sum(1)
@@ -265,25 +296,30 @@ class TestDataRandomisation:
             return data_randomisation(maps, demo, explain, twin=name)
 
         save_checkpoint(folder, twin.module, twin.card)
-        with pytest.raises(VexbenchError, match=f"give the digest.*@{twin.digest}"):
+        with pytest.raises(VexbenchError, match=f"give the digest.*@{named_digest(twin)}"):
             score(str(folder))
-        with pytest.raises(VexbenchError, match=f"give the digest.*@{twin.digest}"):
+        with pytest.raises(VexbenchError, match=f"give the digest.*@{named_digest(twin)}"):
             score(f"{folder}@00000000")
-        assert torch.allclose(score(f"{folder}@{twin.digest}"), torch.ones(6), atol=1e-5)
+        assert torch.allclose(score(f"{folder}@{named_digest(twin)}"), torch.ones(6), atol=1e-5)
         # other weights in the same folder are another twin, and never pass for this one
         with torch.no_grad():
             twin.module.classifier.bias[0] += 1
         save_checkpoint(folder, twin.module, twin.card)
         with pytest.raises(VexbenchError, match="give the digest"):
             score(f"{folder}@a0b49048")
-        assert score(f"{folder}@{twin.digest}").shape == (6,)
+        assert score(f"{folder}@{named_digest(twin)}").shape == (6,)
+        # nor does a card that says something else of the same weights
+        save_checkpoint(folder, twin.module, {**twin.card, "training_accuracy": 0.97})
+        with pytest.raises(VexbenchError, match="give the digest"):
+            score(f"{folder}@{named_digest(twin)}")
 
     def test_a_twin_that_proves_nothing_is_refused(self, demo, tmp_path):
         twin, maps = shipped(), demo.images.sum(1)
 
         def score(**changes):
             save_checkpoint(tmp_path / "twin", twin.module, {**twin.card, **changes})
-            return data_randomisation(maps, demo, Explain(lambda _: maps), twin=f"{tmp_path / 'twin'}@{twin.digest}")
+            name = f"{tmp_path / 'twin'}@{named_digest(load_classifier(tmp_path / 'twin'))}"
+            return data_randomisation(maps, demo, Explain(lambda _: maps), twin=name)
 
         with pytest.raises(NotApplicable, match=r"gets 45% of its shuffled labels right, and should have learnt 90%"):
             score(training_accuracy=0.45)

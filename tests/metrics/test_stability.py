@@ -186,6 +186,40 @@ def test_no_more_graphs_are_held_than_fit(probe):
     assert seen == [3, 3]
 
 
+@pytest.mark.parametrize(("channels", "climbed"), [(8, True), (80, False)])
+def test_an_attack_hangs_on_no_batch(images, channels, climbed):
+    """Ablation-CAM behind a head that is not linear asks about each channel: many of them are searched at random."""
+
+    class Bent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features, self.head = nn.Conv2d(3, channels, 5, stride=3), nn.Linear(channels, 4)
+
+        def forward(self, images):
+            return self.head(self.features(images).relu().mean((2, 3)).square()).tanh()
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        classifier = Classifier(Bent(), target_layer="features")
+    explain = reexplain("ablation_cam")
+    seen = []
+
+    def counted(other):
+        seen.append(other.connected)
+        return explain(other)
+
+    def score(some, size):
+        probe = Probe(classifier, some, [0] * len(some), batch_size=size)
+        maps = explain(probe)
+        return adversarial_stability(maps, probe, Explain(counted), steps=2)
+
+    expected = score(images, 64)
+    assert any(seen) is climbed
+    for size in (4, 16):
+        assert torch.allclose(score(images, size), expected, atol=1e-4, equal_nan=True)
+    assert torch.allclose(score(images[:1], 64), expected[:1], atol=1e-4, equal_nan=True)
+
+
 def test_one_image_without_a_gradient_leaves_it_to_the_others(probe):
     """The failure of one is not the failure of all, and its own path does not hang on the company."""
 

@@ -15,7 +15,7 @@ from vexbench.metrics.subsets import f_fidelity
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier, save_checkpoint
 from vexbench.models.finetune import finetune
-from vexbench.models.masked import masked, weights_digest
+from vexbench.models.masked import masked, named_digest, weights_digest
 from vexbench.models.zoo import build
 from vexbench.probe import Probe
 
@@ -109,7 +109,7 @@ def made(original, tmp_path_factory):
 @pytest.fixture
 def named(made):
     """The copy as the metric wants it named."""
-    return f"{made[0]}@{load_classifier(made[0]).digest}"
+    return f"{made[0]}@{named_digest(load_classifier(made[0]))}"
 
 
 @pytest.fixture
@@ -124,24 +124,39 @@ def test_a_copy_is_fine_tuned_and_taken_with_its_digest(original, made, drawn):
     assert other.card["copy_of"] == weights_digest(network.module) != weights_digest(other.module)
     assert other.card["masked_share"] == 0.1
     assert set(other.card["accuracy_of"]) == {"original", "copy"}
-    assert f"checkpoint={copy}@{other.digest}" in told
+    assert f"checkpoint={copy}@{named_digest(other)}" in told
     assert (copy / "model.safetensors").stat().st_size < 500_000
     weights = [load.module.state_dict()["classifier.weight"] for load in (network, other)]
     assert 0 < (weights[0] - weights[1]).abs().max() < 0.1
     probe = Probe(network, images, [0, 1])
-    scores = f_fidelity(maps, probe, steps=4, samples=2, checkpoint=f"{copy}@{other.digest}")
+    scores = f_fidelity(maps, probe, steps=4, samples=2, checkpoint=f"{copy}@{named_digest(other)}")
     assert scores.isfinite().all()
     assert (scores != 0).all()
-    with pytest.raises(VexbenchError, match=f"name the copy by its digest, too: checkpoint={copy}@{other.digest}"):
+    with pytest.raises(
+        VexbenchError, match=f"name the copy by its digest, too: checkpoint={copy}@{named_digest(other)}"
+    ):
         f_fidelity(maps, probe, checkpoint=str(copy))
-    with pytest.raises(VexbenchError, match=f"@{other.digest}"):
+    with pytest.raises(VexbenchError, match=f"@{named_digest(other)}"):
         f_fidelity(maps, probe, checkpoint=f"{copy}@00000000")
     with pytest.raises(VexbenchError, match="no copy that 'vexbench train --from CHECKPOINT' fine-tuned"):
         f_fidelity(maps, probe, checkpoint=f"{original}@{network.digest}")
     with pytest.raises(NotApplicable, match=r"no fine-tuned copy of this network .* --masked-share"):
-        f_fidelity(maps, Probe(demo_classifier(), images, [0, 1]), checkpoint=f"{copy}@{other.digest}")
+        f_fidelity(maps, Probe(demo_classifier(), images, [0, 1]), checkpoint=f"{copy}@{named_digest(other)}")
     with pytest.raises(VexbenchError, match="holds a checkpoint already"):
         finetune(original, copy, data="scenes", params={})
+
+
+@pytest.mark.parametrize("change", [{"masked_share": 0.4}, {"copy_of": "0123456789abcdef"}])
+def test_a_card_that_was_edited_is_another_copy(original, made, named, drawn, tmp_path, change):
+    images, maps = drawn
+    probe, edited = Probe(load_classifier(original), images, [0, 1]), tmp_path / "edited"
+    copytree(made[0], edited)
+    card = json.loads((edited / "card.json").read_text())
+    digest = named.rpartition("@")[2]
+    f_fidelity(maps, probe, steps=2, samples=1, checkpoint=f"{edited}@{digest}")
+    (edited / "card.json").write_text(json.dumps(card | change))
+    with pytest.raises(VexbenchError, match="name the copy by its digest, too"):
+        f_fidelity(maps, probe, steps=2, samples=1, checkpoint=f"{edited}@{digest}")
 
 
 def test_what_holds_for_every_metric(original, named, drawn):

@@ -8,6 +8,7 @@ from rich.console import Console
 from vexbench.errors import VexbenchError
 from vexbench.models import train as training
 from vexbench.models.checkpoint import load_classifier
+from vexbench.models.masked import named_digest
 from vexbench.models.material import gather, open_splits
 from vexbench.models.pictures import Batches
 from vexbench.models.train import TrainConfig, train
@@ -63,7 +64,7 @@ def test_a_twin_learns_by_heart_and_its_card_says_so(photographs, tmp_path):
     assert len(card["curves"]) < 40  # it ends when it fits
     twin = load_classifier(tmp_path / "twin")
     assert twin.card["shuffle_labels"] is True
-    assert f"twin={tmp_path / 'twin'}@{twin.digest}" in console.file.getvalue()
+    assert f"twin={tmp_path / 'twin'}@{named_digest(twin)}" in console.file.getvalue()
 
 
 def test_a_training_from_before_is_still_the_same_training(photographs, tmp_path):

@@ -4,7 +4,7 @@ from torch import nn
 
 import vexbench as vb
 from vexbench.models.base import Classifier
-from vexbench.models.surgery import cascade
+from vexbench.models.surgery import cascade, layers
 
 
 class Keeping(nn.Module):
@@ -34,3 +34,22 @@ def test_a_copy_made_in_inference_mode_takes_gradients(gap_network, images):
     with torch.inference_mode():
         *_, (_, last) = cascade(Classifier(gap_network), images, seed=0)
     assert vb.explain(last, images, [1] * len(images), "saliency").any()
+
+
+def test_statistics_without_parameters_are_forgotten(images):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)
+        )
+        module(images)
+        module.eval()
+    before = module[1].running_mean.clone()
+    assert (before != 0).any()
+    classifier = Classifier(module, target_layer="1", class_names=["a", "b"])
+    assert [name for name, _ in layers(classifier, images)] == ["0", "1", "4"]
+    *_, (names, last) = cascade(classifier, images, seed=0)
+    assert names == {"0", "1", "4"}
+    assert last.module[1].running_mean.eq(0).all()
+    assert last.module[1].running_var.eq(1).all()
+    assert module[1].running_mean.equal(before)

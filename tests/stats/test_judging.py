@@ -168,6 +168,16 @@ def test_few_images_pass_no_judgement(images):
     assert found.degradations == ()
 
 
+@pytest.mark.parametrize(("defined", "checks"), [(4, set()), (5, {"reliability"})])
+def test_few_images_with_a_score_pass_no_judgement_in_a_large_study(defined, checks):
+    scores = told([0.9, 0.8, 0.7, 0.6], noise=0.001)
+    scores[defined:] = NAN
+    found = one(REAL, scores)
+    assert found.reliability.alpha > 0.9
+    assert np.isfinite(found.reliability.low) == bool(checks)
+    assert set(found.checks) == checks
+
+
 def test_undefined_scores_are_left_out():
     scores = told([0.9, 0.8, 0.7, 0.6, 0.1, 0.7, 0.5, 0.1])
     scores[::3] = NAN

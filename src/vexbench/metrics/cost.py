@@ -23,7 +23,9 @@ def passes(probe: Probe, explain: Callable[[Probe], Maps]) -> Scores:
     """Forward passes per image that one explanation amounts to, the same for all images of the batch.
 
     A backward pass to the image counts 1: without weight gradients it has the multiply-adds of a forward pass. One that
-    stops at the target layer counts the share of those that it does, measured on one image.
+    stops at the target layer, or a forward pass that begins there, counts the share of those that it does, measured on
+    one image. What is found out once about the network, or fills its front for a whole batch, is not counted, so that
+    the score does not hang on batch size or company.
     """
     fresh = _fresh(probe)
     explain(fresh)

@@ -9,7 +9,7 @@ from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.metrics.similarity import mean_ranks
 from vexbench.probe import Explain, Probe
 from vexbench.registry import metric
-from vexbench.seeds import generator
+from vexbench.seeds import fingerprint, generator
 from vexbench.types import Images, Maps, References, Regions, Scores
 
 NAN = float("nan")
@@ -164,8 +164,9 @@ def grid_pointing_game(
     classes, each of another class; the mosaic is explained for the image's target. Cells are whole images, as in the
     paper, so the network sees cells times the height and width; `scaled=True` shrinks the mosaic to the size of one
     image, for networks of a fixed size. References are images that the network is sure about; whether it is sure about
-    the image itself is not asked. Values below zero do not count. Needs no annotation. NaN where the references have
-    fewer than cells² − 1 classes beside the target, and for a map without positive values.
+    the image itself is not asked. The score depends on which references the data set gives, not on their order. Values
+    below zero do not count. Needs no annotation. NaN where the references have fewer than cells² − 1 classes beside the
+    target, and for a map without positive values.
 
     Raises
     ------
@@ -176,6 +177,7 @@ def grid_pointing_game(
     """
     if cells < 2:
         raise VexbenchError(f"cells must be 2 or more, for a mosaic of cells × cells images, not {cells}.")
+    references = _by_content(references)
     drawn = [_arrangement(probe, references.targets, row, cells) for row in range(len(probe.images))]
     defined = torch.tensor([bool(chosen) for chosen, _ in drawn], device=probe.images.device)
     if not defined.any():
@@ -243,6 +245,14 @@ def _boxes(order: Int64[Tensor, "N K"], regions: Regions) -> tuple[Int64[Tensor,
         areas = areas * (high - low + 1)
         overlaps = overlaps * (torch.minimum(high, first + size - 1) - torch.maximum(low, first) + 1).clamp(min=0)
     return areas, overlaps
+
+
+def _by_content(references: References) -> References:
+    """The references in an order that hangs on their content alone."""
+    names = [(fingerprint(image), int(name)) for image, name in zip(*references, strict=True)]
+    order = torch.tensor(sorted(range(len(names)), key=names.__getitem__), dtype=torch.int64)
+    rows = (values[order.to(values.device)] for values in references)
+    return References(*rows)
 
 
 def _arrangement(probe: Probe, classes: Int64[Tensor, " K"], row: int, cells: int) -> tuple[list[int], int]:

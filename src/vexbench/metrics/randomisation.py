@@ -10,7 +10,8 @@ import torch
 from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.metrics.similarity import SIMILARITIES, unit
 from vexbench.models.base import Classifier
-from vexbench.models.checkpoint import load_classifier
+from vexbench.models.checkpoint import demo_classifier, load_classifier
+from vexbench.models.masked import named_digest, weights_digest
 from vexbench.models.surgery import cascade
 from vexbench.perturb import noise as draws
 from vexbench.probe import Explain, Probe
@@ -20,6 +21,9 @@ from vexbench.types import Curves, Maps, Scores, Targets
 
 LEARNT: Final = 0.9
 """A twin knows its shuffled labels by heart when it gets so many of them right (Adebayo et al. 2018: over 95 %)."""
+
+SAMPLED: Final = 0.05
+"""Means and deviations of the colours, in [0, 1], of a hundred images lie no farther from those of all their data."""
 
 
 @metric(
@@ -206,11 +210,12 @@ def data_randomisation(
     VexbenchError
         A similarity that does not exist; a twin without its digest, with another one, or trained on true labels.
     NotApplicable
-        The twin is not one of this network, or has not learnt its labels.
+        The twin is not one of this network (another structure, other classes, data or normalisation; the shipped one
+        serves the demo network alone), or has not learnt its labels.
     """
     alike = likeness(similarity)
     other = shipped() if not twin else named(twin)
-    if structure(other) != structure(probe.classifier) or other.class_names != probe.classifier.class_names:
+    if not (alike_networks(other, probe.classifier) if twin else is_demo(probe.classifier)):
         raise NotApplicable(
             f"{f'the twin {twin}' if twin else 'the shipped twin, one of the demo network,'} is not a twin of this "
             f"network ({probe.classifier.name}): 'vexbench train --shuffle-labels --per-class 50 --epochs 60' with its "
@@ -276,12 +281,32 @@ def named(twin: str) -> Classifier:
         raise VexbenchError(
             f"twin={twin}: trained on true labels; give a network that 'vexbench train --shuffle-labels' made."
         )
-    if not folder or digest != other.digest:
+    known = named_digest(other)
+    if not folder or digest != known:
         raise VexbenchError(
             f"twin={twin}: give the digest of the twin, so that its results are known from those of another; "
-            f"that of {folder or twin} is twin={folder or twin}@{other.digest}."
+            f"that of {folder or twin} is twin={folder or twin}@{known}."
         )
     return other
+
+
+def is_demo(classifier: Classifier) -> bool:
+    """Whether it is the demo network: its weights and its normalisation, whatever the target layer."""
+    demo = demo_classifier()
+    same = (demo.mean, demo.std, demo.class_names) == (classifier.mean, classifier.std, classifier.class_names)
+    return same and weights_digest(demo.module) == weights_digest(classifier.module)
+
+
+def alike_networks(twin: Classifier, classifier: Classifier) -> bool:
+    """Whether a twin may be one of this network: same structure, classes and data, as far as their cards tell.
+
+    The normalisation may differ by what the statistics of fewer images of the same data do.
+    """
+    if structure(twin) != structure(classifier) or twin.class_names != classifier.class_names:
+        return False
+    one, other = ((*network.mean, *network.std) for network in (twin, classifier))
+    data = [(network.card.get("data") or {}).get("name") for network in (twin, classifier)]
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= SAMPLED and (None in data or data[0] == data[1])
 
 
 def structure(classifier: Classifier) -> tuple[object, ...]:

@@ -41,9 +41,11 @@ def adversarial_stability(
     """Similarity of the map to that of an attacked image of the same predicted class: s(Φ(x'), Φ(x)), ‖x' − x‖∞ ≤ ε.
 
     x' is optimised to move the map (Ghorbani et al. 2019) by projected gradients through the explanation, with
-    softplus_β for rectifiers (Dombrowski et al. 2019); for methods without a gradient by as many random
-    tries. The maps compared are those of the network and method as they are. Signed and unsigned maps are compared by
-    absolute value, stretched to [0, 1] each. Similarities share one attack.
+    softplus_β for rectifiers (Dombrowski et al. 2019); for methods without a gradient, or of more than 64 passes per
+    image, by as many random tries. A random search is the weaker attack: scores of methods that meet it are not
+    comparable with those of methods that are attacked through their gradient. The maps compared are those of the
+    network and method as they are. Signed and unsigned maps are compared by absolute value, stretched to [0, 1] each.
+    Similarities share one attack.
 
     NaN where no attacked image keeps the class, or one is not within ε and [0, 1], and for a constant map.
 

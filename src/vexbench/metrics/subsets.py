@@ -18,7 +18,7 @@ from vexbench.metrics.faithfulness import ranks
 from vexbench.metrics.similarity import mean_ranks
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import load_classifier
-from vexbench.models.masked import weights_digest
+from vexbench.models.masked import named_digest, weights_digest
 from vexbench.perturb import noise
 from vexbench.perturb.baselines import baseline as replacement
 from vexbench.perturb.masks import levels, squares, subsets
@@ -362,8 +362,8 @@ def _masked_copy(probe: Probe, checkpoint: str) -> Classifier:
         copy = load_classifier(place)
     if "copy_of" not in copy.card:
         raise VexbenchError(f"checkpoint={checkpoint}: no copy that 'vexbench train --from CHECKPOINT' fine-tuned.")
-    if checkpoint and (not folder or digest != copy.digest):
-        known = f"{folder or checkpoint}@{copy.digest}"
+    if checkpoint and (not folder or digest != named_digest(copy)):
+        known = f"{folder or checkpoint}@{named_digest(copy)}"
         raise VexbenchError(f"checkpoint={checkpoint}: name the copy by its digest, too: checkpoint={known}.")
     if copy.card["copy_of"] != weights_digest(probe.classifier.module):
         named = checkpoint or "the shipped copy, one of the demo network,"

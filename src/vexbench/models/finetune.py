@@ -12,7 +12,7 @@ from vexbench.errors import VexbenchError
 from vexbench.models.base import Classifier
 from vexbench.models.card import make_card
 from vexbench.models.checkpoint import CARD, load_classifier, save_checkpoint
-from vexbench.models.masked import masked, weights_digest
+from vexbench.models.masked import masked, named_digest, weights_digest
 from vexbench.models.material import Material, gather, open_splits
 from vexbench.models.pictures import Batches
 from vexbench.models.train import confusion_matrix, find_accelerator, find_device
@@ -101,7 +101,10 @@ def finetune(
     for name, rights in found.items():
         console.print(f"{name}: {rights['whole']:.1%} of whole, {rights['masked']:.1%} of masked test images right")
     console.print(
-        f"f_fidelity takes it as checkpoint={out}@{copy.digest}", soft_wrap=True, highlight=False, markup=False
+        f"f_fidelity takes it as checkpoint={out}@{named_digest(copy, card)}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
     )
     return out
 

@@ -63,7 +63,7 @@ def cascade(
 
 
 def layers(classifier: Classifier, images: Images) -> list[tuple[str, nn.Module]]:
-    """Parts of the network with parameters of their own, in the order in which they finish.
+    """Parts of the network with parameters or running statistics of their own, in the order in which they finish.
 
     A part that is not seen to finish (it gives no tensor, or its parent uses its weights directly) stands behind the
     one defined before it.
@@ -75,14 +75,22 @@ def layers(classifier: Classifier, images: Images) -> list[tuple[str, nn.Module]
         seen.setdefault(name, place)
     places, last = dict[str, int](), -1
     for name, part in classifier.module.named_modules():
-        if next(part.parameters(recurse=False), None) is not None:
+        if next(part.parameters(recurse=False), None) is not None or learns_statistics(part):
             last = places[name] = seen.get(name, last)
     # sorted is stable: definition decides where the place is the same
     return [(name, classifier.module.get_submodule(name)) for name in sorted(places, key=places.__getitem__)]
 
 
+def learns_statistics(layer: nn.Module) -> bool:
+    """Whether a layer keeps what it saw in training, as batch normalisation does, and can forget it."""
+    named = (name for name, _ in layer.named_buffers(recurse=False))
+    return hasattr(layer, "reset_parameters") and any(name.startswith("running_") for name in named)
+
+
 def randomise(layer: nn.Module, source: torch.Generator) -> None:
     """Draw a layer's own parameters anew, in place, by its own initialisation, as if it had never been trained.
+
+    Running statistics are forgotten with them, also where there are no parameters.
 
     Parameters that this does not reach (a bare `nn.Parameter`, weight normalisation) are drawn from a normal
     distribution around 0 of the size that they had.
@@ -92,7 +100,7 @@ def randomise(layer: nn.Module, source: torch.Generator) -> None:
     reset = getattr(layer, "reset_parameters", None)
     with torch.no_grad():
         if reset is not None:
-            device = own[0].device
+            device = next(iter((*own, *layer.buffers(recurse=False)))).device
             # initialisations draw from the global generator of the device: lend them the CPU's, so that they draw the
             # same numbers everywhere; torch.manual_seed would reseed the GPUs' for good
             with torch.random.fork_rng(devices=[]):

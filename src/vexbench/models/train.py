@@ -24,6 +24,7 @@ from vexbench.models.card import make_card, parameters
 from vexbench.models.checkpoint import CARD, save_checkpoint
 from vexbench.models.curves import write_curves
 from vexbench.models.learner import Learner, Reporter
+from vexbench.models.masked import named_digest
 from vexbench.models.material import gather, open_splits
 from vexbench.models.pictures import Batches, Pictures
 from vexbench.models.zoo import TARGET_LAYERS, TITLES, build, normalisation
@@ -169,7 +170,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Path:
     say(f"{card['seconds']:.0f} s of training; the weights of epoch {best_epoch} are in {config.out}")
     if config.shuffle_labels:
         say(f"{card['training_accuracy']:.1%} of the shuffled training labels are learnt; as a twin of the metric")
-        say(f"data_randomisation, this network is twin={config.out}@{card['digest']}")
+        say(f"data_randomisation, this network is twin={config.out}@{named_digest(classifier, card)}")
     return config.out
 
 

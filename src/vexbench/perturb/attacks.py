@@ -15,7 +15,10 @@ from vexbench.rules import softened
 from vexbench.types import Images, Maps, Scores
 
 GRAPH: Final = 64
-"""Passes whose graphs are in memory together; a method that needs more of them per image is attacked without."""
+"""Passes whose graphs are in memory together; a method that needs more of them per image is attacked without.
+
+Passes behind the target layer count like whole ones: there may be as many of them as the layer has channels.
+"""
 
 PROMISE: Final = 1e-3
 """A gradient along which a whole step changes less of the distance than this is rounding, or misses what matters."""
@@ -57,10 +60,10 @@ def unlike(
             corner = within(probe, probe.images + epsilon * draw.sign(), epsilon)
             climbed = within(probe, place + size * slopes.sign(), epsilon)
             place = climbed.where(able[:, None, None, None], corner)
-        other, before = probe.of(images=place), probe.passes.forward
+        other, before = probe.of(images=place), held(probe)
         changed = explain(other)
         if step == 0:
-            rows = GRAPH // max(1, (probe.passes.forward - before) // len(maps))
+            rows = GRAPH // max(1, (held(probe) - before) // max(1, len(maps)))
             able = able & (rows > 0)
         far = distance(changed, maps)
         kept = other.logits.argmax(1) == label
@@ -70,6 +73,11 @@ def unlike(
             place.where(better[:, None, None, None], best.images), changed.where(better[:, None, None], best.maps)
         )
     return best
+
+
+def held(probe: Probe) -> int:
+    """Passes forward so far that a graph would hold: whole ones, and those behind the target layer."""
+    return probe.passes.forward + probe.passes.partial
 
 
 def slope(

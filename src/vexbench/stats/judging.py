@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
-from vexbench.stats.bootstrap import interval
+from vexbench.stats.bootstrap import FEWEST, interval
 from vexbench.stats.ranking import TIE, better, rank
 from vexbench.stats.summary import Summary
 
@@ -25,7 +25,10 @@ CONCLUSIVE = 2 / 3
 @final
 @dataclass(frozen=True)
 class Reliability:
-    """Krippendorff's alpha with the interval that the bootstrap over the images gives it."""
+    """Krippendorff's alpha with the interval that the bootstrap over the images gives it.
+
+    The interval is NaN where fewer than `FEWEST` images have scores to compare.
+    """
 
     alpha: float
     low: float
@@ -131,13 +134,14 @@ class Judges:
 
     def _reliability(self, j: int) -> Reliability | None:
         scores = self.summary.scores[:, self.summary.candidates, j]
-        if scores.shape[1] < 2 or (np.isfinite(scores).sum(1) > 1).sum() < 2:
+        comparing = int((np.isfinite(scores).sum(1) > 1).sum())
+        if comparing < 2:
             return None
         values = _ordinal(_places(scores))
         alpha = float(_alpha(values, np.ones((1, len(values))))[0])
         if not np.isfinite(alpha):
             return None
-        low, high = (np.nan, np.nan) if self.summary.too_few else interval(_alpha(values, self.summary.draws))
+        low, high = (np.nan, np.nan) if comparing < FEWEST else interval(_alpha(values, self.summary.draws))
         return Reliability(alpha, float(low), float(high))
 
     def _separation(self, j: int) -> Separation | None:
