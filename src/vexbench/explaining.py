@@ -1,6 +1,6 @@
 """Explain and evaluate: the two verbs of the public interface, over probes of bounded size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch.nn import functional
 from vexbench.errors import VexbenchError
 from vexbench.models.base import Classifier
 from vexbench.probe import Explain, Probe, as_tensor, checked_images
-from vexbench.registry import METHODS, METRICS, Choice
+from vexbench.registry import METHODS, METRICS, Choice, Registry
 from vexbench.types import Maps, References, Scores
 
 CHUNK = 32
@@ -150,14 +150,14 @@ def explain(
     NotApplicable
         The method is not defined for this network.
     """
-    if isinstance(method, str | Choice):
-        choices = [_bound(method, **params)]
+    if isinstance(method, str | Choice) or not isinstance(method, Iterable):
+        choices = [_bound(METHODS, method, **params)]
     elif params:
         raise VexbenchError(
             "parameters go to one method; for several give choices, e.g. Choice.of('occlusion', patch=9)."
         )
     else:
-        choices = list(dict.fromkeys(map(_bound, method)))
+        choices = list(dict.fromkeys(_bound(METHODS, pick) for pick in method))
     parts: list[list[Maps]] = [[] for _ in choices]
     for probe, _ in _probes(classifier, images, targets, seed, batch_size):
         for choice, rows in zip(choices, parts, strict=True):
@@ -170,10 +170,13 @@ def explain(
     )
 
 
-def _bound(method: str | Choice, **params: Any) -> Choice:
-    if isinstance(method, str):
-        return METHODS[method].bind(**params)
-    return METHODS[method.name].bind(**{**method.params, **params})
+def _bound(registry: Registry[Any], pick: object, **params: Any) -> Choice:
+    if isinstance(pick, str):
+        return registry[pick].bind(**params)
+    if isinstance(pick, Choice):
+        return registry[pick.name].bind(**{**pick.params, **params})
+    came = " ".join(repr(pick).split())[:40]
+    raise VexbenchError(f"a {registry.kind} must be an id or a Choice, not {came}.")
 
 
 def _key(choice: Choice, choices: Sequence[Choice]) -> str:
@@ -186,7 +189,7 @@ def evaluate(
     images: Tensor,
     targets: Tensor | Sequence[int] | None,
     maps: Tensor | np.ndarray,
-    metric: str,
+    metric: str | Choice,
     *,
     regions: Tensor | np.ndarray | None = None,
     cues: Tensor | np.ndarray | None = None,
@@ -205,7 +208,7 @@ def evaluate(
     maps
         (N, H, W), at the images' size.
     metric
-        A metric's id.
+        A metric's id or choice.
     regions
         (N, H, W) bool, true where the evidence is; for metrics of localisation.
     cues
@@ -222,27 +225,23 @@ def evaluate(
     VexbenchError
         An unknown metric or parameter, maps of another shape or not finite, or a need that is not met.
     """
-    choice = METRICS[metric].bind(**params)
+    choice = _bound(METRICS, metric, **params)
     images = checked_images(images)
     expected = (len(images), *images.shape[2:])
     given = as_tensor("maps", maps)
     if tuple(given.shape) != expected:
         raise VexbenchError(f"maps must be {expected}, one per image at its size; got {tuple(given.shape)}.")
+    if given.is_complex():
+        raise VexbenchError(f"maps must be real numbers, not {given.dtype}; give their absolute values.")
+    given = given.detach().float()
     if not bool(torch.isfinite(given).all()):
-        raise VexbenchError("maps must be finite; these hold NaN or infinite values.")
+        raise VexbenchError("maps must be finite as float32; these hold NaN, infinite or too large values.")
     where, planted = (_checked(name, value, expected) for name, value in (("regions", regions), ("cues", cues)))
-    company = None
-    if references is not None:
-        company = References(checked_images(references[0]), as_tensor("targets of references", references[1]))
-        if company.images.shape[2:] != images.shape[2:] or len(company.images) != len(company.targets):
-            raise VexbenchError(
-                f"references must be images of {images.shape[2]} × {images.shape[3]} pixels with a class each; got "
-                f"{tuple(company.images.shape)} and {tuple(company.targets.shape)}."
-            )
+    company = None if references is None else _company(classifier, references, images)
     rows = [
         scores_of(
             choice,
-            given[window].to(probe.images.device).float(),
+            given[window].to(probe.images.device),
             probe,
             regions=None if where is None else where[window].to(probe.images.device),
             cues=None if planted is None else planted[window].to(probe.images.device),
@@ -252,6 +251,30 @@ def evaluate(
         for probe, window in _probes(classifier, images, targets, seed, batch_size)
     ]
     return torch.cat(rows) if rows else images.new_zeros(0)
+
+
+def _company(classifier: Classifier, references: object, images: Tensor) -> References:
+    """References that may stand beside the images, on the network's device."""
+    if not isinstance(references, tuple | list) or len(references) != 2:
+        came = f"{len(references)} values" if isinstance(references, tuple | list) else type(references).__name__
+        raise VexbenchError(f"references must be a pair (images, targets), not {came}.")
+    pictures, targets = checked_images(references[0]), as_tensor("targets of references", references[1])
+    height, width = images.shape[2:]
+    if pictures.shape[2:] != (height, width) or targets.shape != (len(pictures),):
+        raise VexbenchError(
+            f"references must be images of {height} × {width} pixels with a class each; got "
+            f"{tuple(pictures.shape)} and {tuple(targets.shape)}."
+        )
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise VexbenchError(f"targets of references must be whole numbers, one class index each; got {targets.dtype}.")
+    if len(targets):
+        classes = classifier.classes(pictures.to(classifier.device))
+        if wrong := [target for target in targets.tolist() if not 0 <= target < classes]:
+            raise VexbenchError(
+                f"references are of class {wrong[0]}, which does not exist; the network has {classes} classes, "
+                f"0 to {classes - 1}."
+            )
+    return References(pictures.to(classifier.device), targets.to(classifier.device, torch.int64))
 
 
 def _checked(name: str, regions: object, shape: tuple[int, ...]) -> Tensor | None:
@@ -265,7 +288,7 @@ def _checked(name: str, regions: object, shape: tuple[int, ...]) -> Tensor | Non
 
 def reexplain(method: str | Choice) -> Explain:
     """A method by its id or choice, to be asked again: for one batch of images, whose variants it remembers."""
-    choice = _bound(method)
+    choice = _bound(METHODS, method)
     return Explain(lambda probe: maps_of(probe, choice))
 
 

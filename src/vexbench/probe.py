@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Final, Literal, NamedTuple, final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx
@@ -434,8 +435,8 @@ def as_tensor(what: str, values: object) -> Tensor:
     """A tensor, or what torch makes one of: an array or a list of numbers; else an error that names it."""
     if isinstance(values, Tensor):
         return values
-    try:
-        return torch.tensor(values)
+    try:  # torch takes no array that runs backwards
+        return torch.tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values)
     except (TypeError, ValueError, RuntimeError) as error:
         came = " ".join(repr(values).split())[:40]
         raise VexbenchError(f"{what} must be a tensor, an array or a list of numbers, not {came}.") from error

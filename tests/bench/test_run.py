@@ -177,6 +177,22 @@ def test_model_of_other_classes_is_refused(photographs, classifier, tmp_path):
         vb.run(study(photographs, classifier, tmp_path, models=[other]))
 
 
+def test_many_classes_are_not_all_named(photographs, classifier, tmp_path):
+    names = [f"breed{number}" for number in range(300)]
+    other = vb.Classifier(classifier.module, class_names=names, input_size=20)
+    with pytest.raises(vb.VexbenchError, match=r"breed0, breed1, breed2, breed3, breed4 and 295 more, but") as caught:
+        vb.run(study(photographs, classifier, tmp_path, models=[other]))
+    assert "breed5" not in str(caught.value)
+
+
+def test_classes_that_differ_behind_the_first_few(tmp_path):
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 6))
+    other = vb.Classifier(network, class_names=["buildings", "forest", "glacier", "mountain", "sea", "road"])
+    config = vb.StudyConfig(datasets=[{"name": "scenes", "per_class": 1}], models=[other], out=tmp_path / "study")
+    with pytest.raises(vb.VexbenchError, match=r"sea and 1 more \(class 5 is 'road' and 'street'\); use a model"):
+        vb.run(config)
+
+
 def test_two_settings_of_one_method_stay_apart(photographs, classifier, tmp_path):
     methods = [{"name": "occlusion", "patch": 5, "stride": 5}, {"name": "occlusion", "patch": 10, "stride": 10}]
     frame = vb.run(study(photographs, classifier, tmp_path, methods=methods, metrics=["sparseness"])).frame()
@@ -345,7 +361,7 @@ def test_cues_and_sure_images_reach_the_metrics_that_ask(tmp_path, monkeypatch):
     assert images.shape[1:] == (3, 96, 96)
     counts = targets.bincount()
     assert ((counts <= 3) & (counts.sum() == len(images))).all()
-    assert list(result.failures()) == ["dataset 'scenes' plants no shortcut."]
+    assert list(result.failures()) == ["dataset 'scenes' plants no shortcut: use scenes with variant=\"shortcut\"."]
 
 
 def test_the_two_embedded_networks_in_one_study(tmp_path):

@@ -288,6 +288,91 @@ def test_arrays_are_scored_like_tensors(gap_network, images, targets, metric):
     assert torch.equal(scores, vb.evaluate(classifier, images, targets, maps, metric, regions=regions))
 
 
+def test_maps_that_float32_cannot_hold(refuses_scores):
+    refuses_scores("finite as float32", maps=torch.full((9, 24, 36), 1e300, dtype=torch.float64))
+    refuses_scores("real numbers", "torch.complex64", maps=torch.zeros(9, 24, 36, dtype=torch.complex64))
+
+
+def test_arrays_that_run_backwards(gap_network, images, targets):
+    classifier, maps = vb.Classifier(gap_network), images.mean(1)
+    regions = images[:, 0] > 0.5
+    scores = vb.evaluate(
+        classifier,
+        images,
+        targets,
+        maps.numpy()[:, ::-1],
+        "pointing_game",
+        regions=regions.numpy()[:, ::-1],
+    )
+    expected = vb.evaluate(classifier, images, targets, maps.flip(1), "pointing_game", regions=regions.flip(1))
+    assert torch.equal(scores, expected)
+
+
+def test_values_of_another_type():
+    """In a Python of its own, since types are checked before the values in this one."""
+    code = """
+import torch, vexbench as vb
+images, maps, aims, demo = torch.rand(2, 3, 96, 96), torch.rand(2, 96, 96), torch.tensor([0, 1]), vb.demo_classifier()
+def evaluate(metric, **options):
+    vb.evaluate(demo, images, aims, maps, metric, **options)
+for ask in (
+    lambda: evaluate(None),
+    lambda: evaluate(["sparseness"]),
+    lambda: evaluate("max_sensitivity", explain=3),
+    lambda: vb.explain(demo, images, aims, None),
+    lambda: vb.explain(demo, images, aims, ["random", None]),
+    lambda: evaluate("grid_pointing_game", references=(images, aims, aims)),
+    lambda: evaluate("grid_pointing_game", references=(images,)),
+    lambda: evaluate("grid_pointing_game", references=images),
+    lambda: evaluate("grid_pointing_game", references=7),
+    lambda: evaluate("grid_pointing_game", references=(images, 3)),
+    lambda: evaluate("grid_pointing_game", references=(images, ["sea", "street"])),
+):
+    try:
+        ask()
+    except vb.VexbenchError as error:
+        print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told == [
+        "a metric must be an id or a Choice, not None.",
+        "a metric must be an id or a Choice, not ['sparseness'].",
+        "a method must be an id or a Choice, not 3.",
+        "a method must be an id or a Choice, not None.",
+        "a method must be an id or a Choice, not None.",
+        "references must be a pair (images, targets), not 3 values.",
+        "references must be a pair (images, targets), not 1 values.",
+        "references must be a pair (images, targets), not Tensor.",
+        "references must be a pair (images, targets), not int.",
+        "references must be images of 96 × 96 pixels with a class each; got (2, 3, 96, 96) and ().",
+        "targets of references must be a tensor, an array or a list of numbers, not ['sea', 'street'].",
+    ]
+
+
+def test_a_metric_may_be_a_choice(gap_network, images, targets):
+    classifier, maps, deletion = vb.Classifier(gap_network), images.mean(1), vb.Choice.of("deletion", steps=5)
+    few = vb.evaluate(classifier, images, targets, maps, deletion)
+    assert torch.equal(few, vb.evaluate(classifier, images, targets, maps, "deletion", steps=5))
+    again = vb.evaluate(classifier, images, targets, maps, deletion, steps=9)
+    assert torch.equal(again, vb.evaluate(classifier, images, targets, maps, "deletion", steps=9))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda images, targets: (images, targets[:8]), "with a class each; got (9, 3, 24, 36) and (8,)"),
+        (lambda images, targets: (images, targets[:, None]), "with a class each; got (9, 3, 24, 36) and (9, 1)"),
+        (lambda images, targets: (images[..., :20], targets), "images of 24 × 36 pixels"),
+        (lambda images, targets: (images, targets.float()), "whole numbers, one class index each; got torch.float32"),
+        (lambda images, targets: (images, targets > 1), "whole numbers, one class index each; got torch.bool"),
+        (lambda images, targets: (images, targets * 0 + 5), "class 5, which does not exist; the network has 5 classes"),
+        (lambda images, targets: (images, targets * 0 - 1), "class -1, which does not exist"),
+    ],
+)
+def test_references_that_are_none(refuses_scores, images, targets, change, words):
+    refuses_scores(words, metric="grid_pointing_game", references=change(images, targets))
+
+
 def test_regions_are_needed(refuses_scores):
     refuses_scores("needs regions=", metric="pointing_game")
     refuses_scores("regions must be bool", metric="pointing_game", regions=torch.ones(9, 24, 36))

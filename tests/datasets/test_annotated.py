@@ -201,6 +201,8 @@ CSV = "file,class,x0,y0,x1,y1\n"
         ("c.png,owl,0,0,20,20", "line 2: is of image 'c.png', but there is none in"),
         ("a.png,owl,0,0,20", "line 2 lacks a number"),
         ("a.png,owl,x,0,20,3", "line 2 lacks a number"),
+        ("a.png,owl,0,0,20,20,7", "line 2 has more cells than there are columns"),
+        ("a.png,,0,0,20,20", "line 2 lacks a class"),
         ("", "there are no boxes in"),
     ],
 )
@@ -224,6 +226,12 @@ def test_half_a_pixel_of_rounding_is_forgiven(root: Path) -> None:
         ("boxes.csv", 'file,class,x0,y0,x1,y1\n"a.png,owl,0,0,1,1\n', "no CSV of boxes that can be read"),
         ("boxes.csv", "file,class_index,x0,y0,x1,y1\na.png,7,0,0,9,9\n", "line 2: class 7 does not exist"),
         ("boxes.csv", "file,class_index,x0,y0,x1,y1\na.png,-1,0,0,9,9\n", "line 2: class -1 does not exist"),
+        ("boxes.csv", "file,x0,y0,x1,y1,class\na.png,0,0,9,9\n", "line 2 lacks a class"),
+        (
+            "boxes.csv",
+            "file,class_index,class,x0,y0,x1,y1\na.png,0,owl,0,0,9,9\nb.png,0,bee,0,0,9,9\n",
+            "line 3 calls class 0 'bee', a line before it 'owl'",
+        ),
         ("annotations.json", "{", "no COCO JSON that can be read"),
         ("annotations.json", "[" * 100_000, "no COCO JSON that can be read"),
         ("annotations.json", "[]", "no COCO JSON that can be read"),
@@ -254,6 +262,32 @@ def test_what_is_said_of_a_broken_file(root: Path, name: str, content: str | Non
         path.write_text(content)
     with pytest.raises(VexbenchError, match=reason):
         annotated(root=str(root))
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "reason"),
+    [
+        ("categories", [{"id": 3, "name": "bee"}, {"id": "4", "name": "owl"}], "category ids 3 and '4' are a number"),
+        ("categories", [{"id": 3, "name": "bee"}, {"id": 3, "name": "owl"}], "category id 3 stands there twice"),
+        ("categories", [{"id": None, "name": "bee"}], "category id None is no whole number"),
+        ("images", [{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.png"}], "image id 7 stands there twice"),
+        *(
+            (
+                "annotations",
+                [{"id": 5, "image_id": 7, "category_id": 3, "bbox": box}],
+                "bbox of .* annotation 5 must be",
+            )
+            for box in ("1234", [1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, True], {"1": 1, "2": 2, "3": 3, "4": 4}, 5)
+        ),
+    ],
+)
+def test_what_is_said_of_broken_coco(root: Path, part: str, content: list[object], reason: str) -> None:
+    coco(root / "annotations.json", [[0, 0, 9, 9]])
+    whole = json.loads((root / "annotations.json").read_text())
+    (root / "annotations.json").write_text(json.dumps(whole | {part: content}))
+    with pytest.raises(VexbenchError, match=f"annotations.json: no COCO JSON that can be read: .*{reason}") as caught:
+        annotated(root=str(root))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,7 @@ def test_the_command_fine_tunes(original, tmp_path, monkeypatch):
     (((start, to), more),) = asked
     assert (start, to) == (original, out)
     assert (more["share"], more["data"], more["params"]) == (0.2, "scenes", {})
+    assert more["epochs"] == 3
 
 
 def test_missing_pixels_have_the_mean_colour(drawn):

@@ -1,7 +1,7 @@
 """A plan: a study with its names looked up, its data opened and its networks loaded, before anything is paid."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,8 @@ from vexbench.results.store import Store
 
 CHUNK = 32
 """Images in one part of a result: what a kill can cost, and what a method holds in memory at once."""
+SHOWN = 5
+"""Names of classes in an error; there may be hundreds."""
 
 
 @final
@@ -119,7 +121,15 @@ def _classifier(model: object, device: str) -> Classifier:
 def _check_fit(dataset: Dataset, classifier: Classifier) -> None:
     names = classifier.class_names
     if names is not None and any(label >= 0 for label in dataset.labels) and names != dataset.class_names:
+        there = dataset.class_names
+        first = next((k for k, (one, other) in enumerate(zip(names, there, strict=False)) if one != other), -1)
+        where = f" (class {first} is '{names[first]}' and '{there[first]}')" if first >= SHOWN else ""
         raise VexbenchError(
-            f"the model '{classifier.name}' knows the classes {', '.join(names)}, but dataset '{dataset.name}' has "
-            f"{', '.join(dataset.class_names)}; use a model trained on these classes."
+            f"the model '{classifier.name}' knows the classes {_some(names)}, but dataset '{dataset.name}' has "
+            f"{_some(there)}{where}; use a model trained on these classes."
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -37,7 +37,7 @@ COMPANY = 60
 """Images to compare with in all, where there are many classes."""
 ABSENT = {
     "regions": "does not say where the evidence is",
-    "cues": "plants no shortcut",
+    "cues": 'plants no shortcut: use scenes with variant="shortcut"',
     "references": "has no two classes that the network recognises",
 }
 

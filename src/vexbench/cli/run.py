@@ -25,6 +25,7 @@ def run(
     data: Annotated[str | None, typer.Option(help="Dataset: scenes, intel, folder or annotated.")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the dataset lies.")] = None,
     per_class: Annotated[int | None, typer.Option(help="Images per class.", min=1)] = None,
+    variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain, shortcut or decoy.")] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(help="A checkpoint, or an embedded network: 'demo', 'shortcut'; may be repeated.", metavar="PATH"),
@@ -74,12 +75,12 @@ def run(
         "batch_size": batch_size,
         "out": out,
     }
-    dataset = {"root": None if root is None else str(root), "per_class": per_class}
+    dataset = {"root": None if root is None else str(root), "per_class": per_class, "variant": variant}
     given = {key: value for key, value in dataset.items() if value is not None}
     if data is not None:
         settings["datasets"] = ({"name": data, **given},)
     elif given:
-        raise VexbenchError("--root and --per-class belong to a dataset; name it with --data.")
+        raise VexbenchError("--root, --per-class and --variant belong to a dataset; name it with --data.")
     chosen = {key: value for key, value in settings.items() if value is not None}
     if study is None and not (data or model):
         with as_file(files("vexbench.bench") / "demo.toml") as embedded:

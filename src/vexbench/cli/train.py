@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vexbench.errors import VexbenchError
+
 EXAMPLES = """
 Train a network, and test it.
 
@@ -31,15 +33,26 @@ def train(
     data: Annotated[str, typer.Option(help="Dataset: intel, folder, annotated or scenes.")] = "intel",
     root: Annotated[Path | None, typer.Option(help="Where its images are.")] = None,
     model: Annotated[
-        str, typer.Option(help="plain_cnn, attention_cnn, plain_cnn_small, or any torchvision or timm name.")
-    ] = "plain_cnn",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 12,
+        str | None,
+        typer.Option(
+            help="plain_cnn, attention_cnn, plain_cnn_small, or any torchvision or timm name.",
+            show_default="plain_cnn",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the training images.", show_default="12; 3 with --from"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to.", show_default="runs/DATA-MODEL")] = None,
-    size: Annotated[int, typer.Option(min=16, help="Images are squashed to SIZE × SIZE pixels.")] = 96,
+    size: Annotated[
+        int | None, typer.Option(min=16, help="Images are squashed to SIZE × SIZE pixels.", show_default="96")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Images per step.")] = 64,
     lr: Annotated[
         float | None,
-        typer.Option(min=1e-9, help="Highest learning rate.", show_default="0.001; 0.0003 when pretrained"),
+        typer.Option(
+            min=1e-9, help="Highest learning rate.", show_default="0.001; 0.0003 when pretrained; 0.0001 with --from"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides everything random.")] = 0,
     pretrained: Annotated[
@@ -59,13 +72,25 @@ def train(
     start: Annotated[
         Path | None, typer.Option("--from", help="Fine-tune this checkpoint on masked images, for f_fidelity.")
     ] = None,
-    masked_share: Annotated[float, typer.Option(help="With --from: share of the pixels to hide.")] = 0.1,
+    masked_share: Annotated[
+        float | None, typer.Option(help="With --from: share of the pixels to hide.", show_default="0.1")
+    ] = None,
 ) -> None:
     """Train a network, and test it."""
     import vexbench as vb
 
     params = {"root": str(root) if root else None, "variant": variant, "per_class": per_class}
     if start is not None:
+        decided = {
+            "--model": model is not None,
+            "--size": size is not None,
+            "--pretrained": pretrained,
+            "--shuffle-labels": shuffle_labels,
+        }
+        if useless := [option for option, given in decided.items() if given]:
+            raise VexbenchError(
+                f"--from goes on with the network of {start} as it is; leave out {' and '.join(useless)}."
+            )
         from vexbench.models.finetune import finetune
 
         finetune(
@@ -73,21 +98,24 @@ def train(
             out or Path(f"{start}-masked"),
             data=data,
             params={key: value for key, value in params.items() if value is not None},
-            share=masked_share,
-            epochs=epochs,
+            share=0.1 if masked_share is None else masked_share,
+            epochs=3 if epochs is None else epochs,
             batch_size=batch_size,
             learning_rate=lr or 1e-4,
             seed=seed,
             device=device,
         )
         return
+    if masked_share is not None:
+        raise VexbenchError("--masked-share is for fine-tuning; name the checkpoint with --from, or leave it out.")
+    model = model or "plain_cnn"
     vb.train(
         vb.TrainConfig(
             data=data,
             params={key: value for key, value in params.items() if value is not None},
             model=model,
-            epochs=epochs,
-            size=size,
+            epochs=12 if epochs is None else epochs,
+            size=96 if size is None else size,
             batch_size=batch_size,
             learning_rate=lr,
             seed=seed,

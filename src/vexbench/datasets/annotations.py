@@ -88,22 +88,44 @@ def read_coco(path: Path) -> Notes:
     Raises
     ------
     VexbenchError
-        The file cannot be read or is no annotation.
+        The file cannot be read, is no annotation, or gives two entries one id.
     """
     with broken(path, "COCO JSON"):
         content = json.loads(path.read_bytes())
-        names = {category["id"]: str(category["name"]) for category in content["categories"]}
-        files = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        names = _by_id("category", content["categories"], "name")
+        files = _by_id("image", content["images"], "file_name")
         boxes = list[Noted]()
         for number, note in enumerate(content["annotations"]):
             where = f"{path}, annotation {note.get('id', number)}"
             if note["image_id"] not in files or note["category_id"] not in names:
                 raise ValueError(f"{where} is of image {note['image_id']} and category {note['category_id']}, unlisted")
-            x, y, width, height = map(float, note["bbox"])
+            x, y, width, height = _four(where, note["bbox"])
             label = names[note["category_id"]]
             boxes.append(Noted(files[note["image_id"]], label, (x, y, x + width, y + height), where))
-    ordered = tuple(dict.fromkeys(names[key] for key in sorted(names)))
+        ordered = tuple(dict.fromkeys(names[key] for key in sorted(names)))
     return Notes(tuple(boxes), dict.fromkeys(files.values(), str(path)), ordered)
+
+
+def _by_id(what: str, entries: list[dict[str, Any]], name: str) -> dict[Any, str]:
+    """Names by id: whole numbers, or strings throughout, each once, as the classes' order hangs on them."""
+    named = dict[Any, str]()
+    for entry in entries:
+        key = entry["id"]
+        if type(key) not in (int, str):
+            raise ValueError(f"{what} id {key!r} is no whole number")
+        if key in named:
+            raise ValueError(f"{what} id {key!r} stands there twice")
+        if named and type(key) is not type(first := next(iter(named))):
+            raise ValueError(f"{what} ids {first!r} and {key!r} are a number and a string; write all as numbers")
+        named[key] = str(entry[name])
+    return named
+
+
+def _four(where: str, box: object) -> tuple[float, float, float, float]:
+    if not isinstance(box, list) or len(box) != 4 or any(type(number) not in (int, float) for number in box):
+        raise ValueError(f"the bbox of {where} must be a list of four numbers, not {repr(box)[:40]}")
+    x, y, width, height = map(float, box)
+    return x, y, width, height
 
 
 def read_csv(path: Path) -> Notes:
@@ -112,7 +134,7 @@ def read_csv(path: Path) -> Notes:
     Raises
     ------
     VexbenchError
-        The file cannot be read or lacks a column.
+        The file cannot be read, lacks a column or a cell, or gives a class two names.
     """
     boxes, named = list[Noted](), dict[int, str]()
     with broken(path, "CSV of boxes"), path.open(encoding="utf-8-sig", newline="") as lines:
@@ -125,13 +147,21 @@ def read_csv(path: Path) -> Notes:
             raise ValueError("there is no column class_index or class")
         for row in table:
             where = f"{path}, line {table.line_num}"
+            if None in row:
+                raise ValueError(f"line {table.line_num} has more cells than there are columns")
+            if name is not None and not (row[name] or "").strip():
+                raise ValueError(f"line {table.line_num} lacks a {name}")
             try:
                 x0, y0, x1, y1 = (float(row[column]) for column in CORNERS)
                 label = int(row["class_index"]) if "class_index" in columns else str(row[name])
             except (TypeError, ValueError) as error:
                 raise ValueError(f"line {table.line_num} lacks a number: {error}") from None
-            if isinstance(label, int) and name is not None:
-                named[label] = row[name]
+            if (
+                isinstance(label, int)
+                and name is not None
+                and (first := named.setdefault(label, row[name])) != row[name]
+            ):
+                raise ValueError(f"line {table.line_num} calls class {label} '{row[name]}', a line before it '{first}'")
             boxes.append(Noted(str(row["file"]), label, (x0, y0, x1, y1), where))
     indices = [box.label for box in boxes if isinstance(box.label, int)]
     by_index = tuple(named.get(index, str(index)) for index in range(max(indices, default=-1) + 1))
