@@ -78,7 +78,9 @@ def verdict(judges: Judges) -> list[str]:
             "This study holds too little to judge its metrics by: it takes five images, and two methods, a random map "
             "or a degraded one."
         ]
-    good = [names[one.metric] for one in checked if one.passes]
+    # one that lacks the images for some checks has not passed them
+    most = max(len(one.checks) for one in checked)
+    good = [names[one.metric] for one in checked if one.passes and len(one.checks) == most]
     told = [
         f"{listing(good, 8)} {'passes' if len(good) == 1 else 'pass'} every check that this study allows."
         if good
