@@ -10,17 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from vexbench.report.palette import LIGHT, axis_title, family
 from vexbench.report.svg import Chart, drawing
 from vexbench.report.words import listing, number, plainly, share, short, span
-from vexbench.results.record import FAMILIES, MethodRecord, place
+from vexbench.results.record import FAMILIES, MethodRecord, MetricRecord, place
 from vexbench.stats.summary import Summary
 
 WIDTH = 11.25
 """Inches: 1080 pixels in the page, as matplotlib's point is 4/3 of one."""
+BYTES = "peak_memory"
+"""The metric that counts bytes."""
 
 
 def ranking(summary: Summary) -> Chart:
@@ -98,13 +100,7 @@ def scores(summary: Summary) -> Chart:
             axes.set_title(f"{short(metric.name)} {metric.arrow}", loc="left", fontweight="bold", fontsize=8.5, pad=4)
             axes.grid(axis="x")
             axes.spines["left"].set_visible(False)
-            values = summary.result.mean[:, j]
-            if metric.family == "cost" and np.nanmax(values) > 20 * max(np.nanmin(values), 0.05):
-                axes.set_xscale("symlog", linthresh=1, linscale=0.5)
-                axes.set_xlim(left=0)
-                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            else:
-                axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+            _ticks(axes, metric, summary.result.mean[:, j])
             axes.margins(x=0.06)
         for axes in grid[:, 0]:
             axes.set_yticks(range(count), [_label(summary.methods[i], 22) for i in order])
@@ -117,6 +113,24 @@ def scores(summary: Summary) -> Chart:
         "One panel per metric: " + " ".join(_panel(summary, j) for j in range(len(summary.metrics))),
         figure,
     )
+
+
+def _ticks(axes: Axes, metric: MetricRecord, values: np.ndarray) -> None:
+    """Few enough to be read in a small panel; costs of several magnitudes on a logarithmic scale."""
+    in_bytes = metric.id == BYTES
+    if metric.family == "cost" and np.nanmax(values) > 20 * max(np.nanmin(values), 0.05):
+        # linear below one pass, or below what the least holds
+        lowest = int(np.floor(np.log10(values[values > 0].min()))) if in_bytes else 0
+        axes.set_xscale("symlog", linthresh=10.0**lowest, linscale=1.0 if in_bytes else 0.5)
+        axes.set_xlim(left=0)
+        decades = range(int(np.floor(np.log10(axes.get_xlim()[1]))), lowest - 1, -1)
+        axes.set_xticks([0.0, *(10.0**decade for decade in decades[:: -(-len(decades) // 4)])])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    if in_bytes:
+        axes.xaxis.set_major_formatter(EngFormatter("B", sep="\N{NO-BREAK SPACE}"))
 
 
 def tradeoff(summary: Summary) -> Chart | None:
