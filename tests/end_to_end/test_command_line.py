@@ -93,9 +93,10 @@ def test_killed_run_goes_on_to_the_same_bits(study, tmp_path):
     finally:
         running.send_signal(signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL
-    cells = len(list((tmp_path / "killed").rglob("*.parquet")))
+    started = json.loads((tmp_path / "killed/study.json").read_text())["provenance"]
+    assert not {"finished", "resumed"} & set(started)
     vb.run(vb.StudyConfig.read(study.parent / "study.toml", out=tmp_path / "killed"))
-    assert len(list((tmp_path / "killed").rglob("*.parquet"))) > cells
+    assert json.loads((tmp_path / "killed/study.json").read_text())["provenance"]["resumed"]
     assert frame(tmp_path / "killed").equals(frame(study))
 
 
