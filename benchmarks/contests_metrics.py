@@ -7,14 +7,13 @@ whose curves lack the whole image's point, whose ROAD takes one channel only, an
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
 from contest import Contest, Setting, Sides, difference
-from contests_maps import EVERY, pytorch_grad_cam
+from contests_maps import EVERY
 from torch import Tensor, nn
 
 import vexbench as vb

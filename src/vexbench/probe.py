@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Final, Literal, NamedTuple, final
+from typing import Any, Final, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class Probe:
         *,
         seed: int = 0,
         batch_size: int = 64,
-        known: dict[Hashable, Tensor] | None = None,
+        known: dict[Hashable, Any] | None = None,
     ) -> None:
         if batch_size < 1:
             raise VexbenchError(f"batch_size must be at least 1, not {batch_size}.")
@@ -122,7 +122,13 @@ class Probe:
             )
         return targets.to(self.images.device, torch.int64, copy=True)
 
-    def of(self, *, images: Images | None = None, classifier: Classifier | None = None) -> "Probe":
+    def of(
+        self,
+        *,
+        images: Images | None = None,
+        classifier: Classifier | None = None,
+        known: dict[Hashable, Any] | None = None,
+    ) -> "Probe":
         """The same question about other images, or to another network; passes are counted together."""
         other = Probe(
             classifier or self.classifier,
@@ -130,6 +136,7 @@ class Probe:
             self.targets,
             seed=self.seed,
             batch_size=self.batch_size,
+            known=known,
         )
         other.passes = self.passes
         return other if images is None or not self.connected else other.differentiably(images, self._around)
@@ -169,20 +176,20 @@ class Probe:
             self._known[key] = ask()
         return self._known[key]
 
-    @cached_property
+    @property
     def trace(self) -> LayerTrace:
         """Activations and gradients at the target layer: one forward, one short backward, shared by all who ask."""
-        rows: list[Logits] = []
+        if "trace" not in self._known:
+            rows: list[Logits] = []
 
-        def keeping(logits: Logits, targets: Targets) -> Scores:
-            rows.append(logits if self.connected else logits.detach())
-            return of_target(logits, targets)
+            def keeping(logits: Logits, targets: Targets) -> Scores:
+                rows.append(logits if self.connected else logits.detach())
+                return of_target(logits, targets)
 
-        (trace,) = self.traces([self.images], keeping)
-        self.__dict__.setdefault(
-            "logits", torch.cat(rows)
-        )  # the same forward pass; asked for first, it stays as it was
-        return trace
+            (self._known["trace"],) = self.traces([self.images], keeping)
+            # the same forward pass; asked for first, it stays as it was
+            self._known.setdefault("logits", torch.cat(rows))
+        return self._known["trace"]
 
     def traces(
         self, variants: Iterable[Images], score: Score | None = None, *, layer: str = "", within: Within = nullcontext

@@ -59,7 +59,7 @@ def cascade(
     for done, name in enumerate(names, start=1):
         randomise(copy.module.get_submodule(name), generator(seed, "randomised", name))
         if done in stops:
-            yield frozenset(names[:done]), classifier.around(copy.module)
+            yield frozenset(names[:done]), copy
 
 
 def layers(classifier: Classifier, images: Images) -> list[tuple[str, nn.Module]]:

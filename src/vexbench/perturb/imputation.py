@@ -79,7 +79,7 @@ def _solved(colours: Float[np.ndarray, "HW 3"], hidden: np.ndarray, size: tuple[
         rows[:, hidden].tocsc(),
         permc_spec="NATURAL",
         diag_pivot_thresh=0,
-        panel_size=4,
+        panel_size=1,
         options={"SymmetricMode": True},
     )
     solution = np.empty_like(colours)
