@@ -9,6 +9,7 @@ from typing import Any, final
 
 from vexbench.bench.config import Pick, StudyConfig
 from vexbench.datasets.base import Dataset
+from vexbench.datasets.shuffled import shuffled
 from vexbench.errors import VexbenchError
 from vexbench.models import EMBEDDED
 from vexbench.models.base import Classifier
@@ -19,6 +20,8 @@ from vexbench.results.store import Store
 
 CHUNK = 32
 """Images in one part of a result: what a kill can cost, and what a method holds in memory at once."""
+STEP = 12
+"""The same in a race, which is judged after each part."""
 SHOWN = 5
 """Names of classes in an error; there may be hundreds."""
 
@@ -33,11 +36,13 @@ class Group:
     classifier: Classifier
     digest: str
     """The classifier's when the study was planned."""
+    chunk: int = CHUNK
+    """Images in one part of a result."""
 
     @property
     def chunks(self) -> int:
         """How many parts a result has."""
-        return -(-len(self.dataset) // CHUNK)
+        return -(-len(self.dataset) // self.chunk)
 
 
 @final
@@ -73,6 +78,10 @@ def plan(config: StudyConfig) -> Plan:
     datasets = [
         (choice, DATASETS[choice.name].function(**choice.params)) for choice in _choices(DATASETS, config.datasets)
     ]
+    step = CHUNK
+    if config.race is not None:
+        # what comes first must be a fair sample of all: most datasets are sorted by class
+        step, datasets = STEP, [(choice, shuffled(dataset, config.seed)) for choice, dataset in datasets]
     classifiers = [_classifier(model, config.device) for model in config.models]
     for (_, dataset), classifier in product(datasets, classifiers):
         _check_fit(dataset, classifier)
@@ -83,7 +92,7 @@ def plan(config: StudyConfig) -> Plan:
             )
     models = [(classifier, classifier.digest) for classifier in classifiers]
     groups = {  # the same images seen by the same network are one group, however often they are named
-        (dataset.name, dataset.revision, model.name, digest): Group(dataset, choice, model, digest)
+        (dataset.name, dataset.revision, model.name, digest): Group(dataset, choice, model, digest, step)
         for (choice, dataset), (model, digest) in product(datasets, models)
     }
     named = tuple(

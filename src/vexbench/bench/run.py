@@ -14,6 +14,7 @@ from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.material import Material, home_of, prepare, references_of, rows_of
 from vexbench.bench.plan import Group, Plan, plan, shown
+from vexbench.bench.racing import Race
 from vexbench.bench.records import noted, record_failure
 from vexbench.bench.result import Result
 from vexbench.bench.syntheses import Sitting, Studio
@@ -79,8 +80,10 @@ def _claim(study: Plan) -> None:
     if store.study.exists():
         described = files.read_json(store.study)
         before = described["config"]
-        # more datasets, models, methods or metrics may join a study; what decides its numbers may not change
-        changed = [key for key in ("seed", "target") if before.get(key) != config[key]]
+        # more datasets, models, methods or metrics may join a study; what decides its numbers
+        # may not change; nor, where one stops for the sake of another, who takes part in a race
+        fixed = ("seed", "target", "race", *(("methods", "metrics") if config["race"] else ()))
+        changed = [key for key in fixed if before.get(key) != config[key]]
         if changed:
             raise VexbenchError(
                 f"{store.root} holds a study with another {' and '.join(changed)} "
@@ -120,6 +123,7 @@ class Runner:
         self.study, self._progress = study, progress
         self._done = 0
         self._material: Material | None = None
+        self._race = Race(study) if study.config.race else None
         self._studio = Studio(study, self._home)
         self._total = len(study.metrics) * len(study.methods) * sum(group.chunks for group in study.groups)
         self._total += len(study.syntheses) * len(study.groups)
@@ -154,6 +158,11 @@ class Runner:
         if (place / "failed.json").exists():
             return
         self._describe(group, method)
+        if self._race:
+            lacking, before = self._race.going(group, method, task.chunk, lacking), len(lacking)
+            self._done += before - len(lacking)
+            if not lacking:
+                return
         material = self._material_of(group, task.chunk)
         maps = self._maps(method, material)
         if maps is None:
@@ -194,6 +203,8 @@ class Runner:
             for method in self.study.methods:
                 self._describe(group, method)
                 self._merge(group, method)
+                if self._race:
+                    self._merge_stopped(group, method)
         described = files.read_json(self.study.store.study)
         last = (described["provenance"].get("resumed") or [described["provenance"]])[-1]
         if "finished" not in last:
@@ -218,6 +229,15 @@ class Runner:
         for path in paths:
             if files.parts(path) >= set(everything):
                 files.finish(path, group.chunks)
+
+    def _merge_stopped(self, group: Group, method: Choice) -> None:
+        """Merge what a race has settled: at its end, all that has not failed and is not whole."""
+        place = self.study.store.method(self._home(group), method)
+        paths = [place / "maps.zarr", *(self.study.store.metric(place, metric) for metric in self.study.metrics)]
+        for path in paths:
+            failed = (place / "failed.json").exists() or path.with_suffix(".failed.json").exists()
+            if not failed and (n := len(files.parts(path))):
+                files.finish(path, n)
 
     def _material_of(self, group: Group, chunk: int) -> Material:
         before = self._material

@@ -113,9 +113,9 @@ class Group:
         return (self.directory / method.key / "maps.zarr").is_dir()
 
     def frame(self) -> pl.DataFrame:
-        """One row per score, with the columns of `COLUMNS`."""
+        """One row per score, with the columns of `COLUMNS`; none of images that a race did not come to."""
         tables = [
-            _aligned(self.predictions, cell).select(
+            self.predictions.join(cell.select("image", "score"), on="image", maintain_order="left").select(
                 dataset=pl.lit(self.dataset_name),
                 model=pl.lit(self.model_name),
                 method=pl.lit(method.id),
