@@ -54,7 +54,7 @@ def raced(photographs, classifier, tmp_path_factory) -> pl.DataFrame:
 def test_settled_cells_are_stopped_and_unsettled_ones_are_not(raced):
     images = {(method, metric): n for method, metric, n in raced.group_by("method", "metric").len().iter_rows()}
     assert images["random", "sparseness"] < 48
-    assert set(images.values()) <= {24, 36, 48}
+    assert set(images.values()) <= {16, 32, 48}
     # of two methods that are one here, neither waits for the other
     assert images["cam", "sparseness"] == images["grad_cam", "sparseness"] < 48
     for method in ("saliency", "random", "centre_gaussian"):
@@ -72,10 +72,10 @@ def test_what_was_computed_equals_the_full_study(raced, photographs, classifier,
 
 def test_first_images_are_a_fair_sample(raced):
     first = raced.filter(method="random", metric="sparseness")["image"]
-    assert len({name.split("/")[0] for name in first[:24]}) == 2
+    assert len({name.split("/")[0] for name in first[:16]}) == 2
 
 
-@pytest.mark.parametrize("stop", [3, 40, 70])
+@pytest.mark.parametrize("stop", [3, 30, 52])
 def test_interrupted_race_stops_the_same_cells(raced, photographs, classifier, tmp_path, stop):
     seen = 0
 

@@ -20,7 +20,7 @@ from vexbench.results.store import Store
 
 CHUNK = 32
 """Images in one part of a result: what a kill can cost, and what a method holds in memory at once."""
-STEP = 12
+STEP = 16
 """The same in a race, which is judged after each part."""
 SHOWN = 5
 """Names of classes in an error; there may be hundreds."""

@@ -21,7 +21,6 @@ class Race:
     def __init__(self, study: Plan) -> None:
         assert study.config.race is not None
         self._study, self._level = study, study.config.race
-        self._costs = [METRICS[metric.name].family == "cost" for metric in study.metrics]
         self._judged: dict[tuple[Path, int], np.ndarray] = {}
 
     def going(self, group: Group, method: Choice, chunk: int, metrics: Sequence[Choice]) -> list[Choice]:
@@ -35,14 +34,15 @@ class Race:
     def _settled(self, group: Group, chunk: int) -> np.ndarray:
         scores = self._scores(group, chunk)
         higher = np.array([METRICS[metric.name].direction == "higher" for metric in self._study.metrics])
-        raced = ~np.array(self._costs)
+        raced = np.array([METRICS[metric.name].family != "cost" for metric in self._study.metrics], dtype=bool)
         settled = np.zeros(scores.shape[1:], dtype=bool)
         if raced.any() and len(scores) >= LEAST:
             looks = range(group.chunk, len(group.dataset), group.chunk)
             found = race(scores[:, :, raced], higher[raced], total=len(group.dataset), looks=looks, level=self._level)
             settled[:, raced] = found > 0
             # a cost takes part in no ranking, and is known from few images: it stops with all else
-            settled[:, ~raced] = (settled[:, raced] | self._failed(group)[:, raced]).all(1)[:, None]
+            rest = settled[:, raced] | self._failed(group)[:, raced]
+            settled[:, ~raced] = np.all(rest, axis=1, keepdims=True)
         return settled
 
     def _scores(self, group: Group, chunk: int) -> Float[np.ndarray, "images methods metrics"]:

@@ -181,6 +181,12 @@ def read_array(path: Path, rows: slice | list[int] | None = None) -> np.ndarray:
         )
 
 
+def array_length(path: Path) -> int:
+    """How many rows an array has."""
+    with _reading(path):
+        return zarr.open_array(path, mode="r").shape[0]
+
+
 def _read_npy(path: Path) -> np.ndarray:
     with _reading(path):
         return np.load(path, mmap_mode="r", allow_pickle=False)
