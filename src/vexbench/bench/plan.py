@@ -1,7 +1,7 @@
 """A plan: a study with its names looked up, its data opened and its networks loaded, before anything is paid."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, final
 from vexbench.bench.config import Pick, StudyConfig
 from vexbench.datasets.base import Dataset
 from vexbench.datasets.shuffled import shuffled
-from vexbench.errors import VexbenchError
+from vexbench.errors import SHOWN, VexbenchError, some
 from vexbench.models import EMBEDDED
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
@@ -22,8 +22,6 @@ CHUNK = 32
 """Images in one part of a result: what a kill can cost, and what a method holds in memory at once."""
 STEP = 16
 """The same in a race, which is judged after each part."""
-SHOWN = 5
-"""Names of classes in an error; there may be hundreds."""
 
 
 @final
@@ -134,11 +132,6 @@ def _check_fit(dataset: Dataset, classifier: Classifier) -> None:
         first = next((k for k, (one, other) in enumerate(zip(names, there, strict=False)) if one != other), -1)
         where = f" (class {first} is '{names[first]}' and '{there[first]}')" if first >= SHOWN else ""
         raise VexbenchError(
-            f"the model '{classifier.name}' knows the classes {_some(names)}, but dataset '{dataset.name}' has "
-            f"{_some(there)}{where}; use a model trained on these classes."
+            f"the model '{classifier.name}' knows the classes {some(names)}, but dataset '{dataset.name}' has "
+            f"{some(there)}{where}; use a model trained on these classes."
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

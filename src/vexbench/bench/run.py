@@ -1,6 +1,9 @@
 """Run a plan into a store, part by part; what is there already is never computed again."""
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from ctypes import CDLL
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,6 +118,12 @@ def _name(item: str | dict[str, Any]) -> str:
     return f"{item['name']}({params})" if params else item["name"]
 
 
+def give_back() -> None:
+    """Give the system the memory that glibc keeps for later: without, a long study's grows with its first chunks."""
+    with suppress(OSError, AttributeError):  # another C library
+        CDLL(None).malloc_trim(0)
+
+
 @final
 class Runner:
     """A plan at work; tasks are independent of each other."""
@@ -179,7 +188,10 @@ class Runner:
             else:
                 table = pl.DataFrame({"image": material.predictions["image"], "score": scores.double().cpu().numpy()})
                 files.write_part(path, task.chunk, table)
+            give_back()
             self._done += 1
+        gc.collect()
+        give_back()
         self._progress(METHODS[method.name].title, self._done, self._total)
         if task.chunk == group.chunks - 1:
             self._merge(group, method)
