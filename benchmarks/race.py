@@ -187,6 +187,8 @@ Passes are the mean, and in brackets the 10th and the 90th percentile. At most {
 | | passes | wrong places | rankings with a wrong place | same first three | in the same order | same first three overall |
 |---|---|---|---|---|---|---|
 {chr(10).join(tables)}
+
+The first three *overall* are not what a race decides: the mean rank counts all places, and a race leaves those below the third open. They stay the same where metrics are decisive, and often change where they are not.
 """,
         encoding="utf-8",
     )
