@@ -31,6 +31,10 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how many parts are done, and how many there are."""
 
 
+M_ARENA_MAX = -8
+"""The name of that setting in glibc's malloc.h."""
+
+
 @final
 @dataclass(frozen=True)
 class Task:
@@ -55,6 +59,7 @@ def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
     """
     study = plan(config)
     _claim(study)
+    one_arena()
     for path in files.mendable(config.out):
         path.unlink()
     runner = Runner(study, progress)
@@ -118,9 +123,15 @@ def _name(item: str | dict[str, Any]) -> str:
     return f"{item['name']}({params})" if params else item["name"]
 
 
-def give_back() -> None:
-    """Give the system the memory that glibc keeps for later: without, a long study's grows with its first chunks."""
+def one_arena() -> None:
+    """Let all threads take memory from one place: glibc gives each its own, and none takes up what others freed."""
     with suppress(OSError, AttributeError):  # another C library
+        CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Give the system the memory that glibc keeps for later: a long study's would grow with its first chunks."""
+    with suppress(OSError, AttributeError):
         CDLL(None).malloc_trim(0)
 
 
