@@ -129,7 +129,10 @@ class Probe:
         classifier: Classifier | None = None,
         known: dict[Hashable, Any] | None = None,
     ) -> "Probe":
-        """The same question about other images, or to another network; passes are counted together."""
+        """The same question about other images, or to another network; passes are counted together.
+
+        Larger images go in smaller batches, so that a batch takes no more memory.
+        """
         other = Probe(
             classifier or self.classifier,
             self.images if images is None else images,
@@ -138,6 +141,8 @@ class Probe:
             batch_size=self.batch_size,
             known=known,
         )
+        fitting = self.batch_size * self.images.shape[1:].numel() // other.images.shape[1:].numel()
+        other.batch_size = min(self.batch_size, max(ALIGNED, fitting - fitting % ALIGNED))
         other.passes = self.passes
         return other if images is None or not self.connected else other.differentiably(images, self._around)
 

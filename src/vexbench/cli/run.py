@@ -9,6 +9,8 @@ from vexbench.errors import VexbenchError
 
 QUIET = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+RACE = 0.95
+"""The confidence of --race; a study file may ask for another."""
 
 
 def run(
@@ -35,6 +37,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, …")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per pass through the network.", min=1)] = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Stop a method on a metric once its place is settled, at 95 % confidence.")
+    ] = False,
     report: Annotated[bool, typer.Option(help="Render the report at the end.")] = True,
 ) -> None:
     """Explain, score and report: every dataset × model × method × metric of a study.
@@ -73,6 +78,7 @@ def run(
         "seed": seed,
         "device": device,
         "batch_size": batch_size,
+        "race": RACE if race else None,
         "out": out,
     }
     dataset = {"root": None if root is None else str(root), "per_class": per_class, "variant": variant}
