@@ -32,6 +32,8 @@ ALIGNED: Final = 4
 A CPU sums in another order for other batch sizes, but in one order for nearly all multiples of four, so that results
 do not depend on the batch (docs/decisions/0008-passes-in-fours.md).
 """
+KEPT: Final = 2**27
+"""Bytes of features that probes of other images or networks keep for those that ask the same."""
 
 
 @final
@@ -127,11 +129,12 @@ class Probe:
         *,
         images: Images | None = None,
         classifier: Classifier | None = None,
-        known: dict[Hashable, Any] | None = None,
+        key: Hashable = None,
     ) -> "Probe":
         """The same question about other images, or to another network; passes are counted together.
 
-        Larger images go in smaller batches, so that a batch takes no more memory.
+        Probes of one key, which says all that makes the images and the network what they are, share what they learn:
+        ``("uniform", radius, draw)``. Larger images go in smaller batches, so that a batch takes no more memory.
         """
         other = Probe(
             classifier or self.classifier,
@@ -139,7 +142,7 @@ class Probe:
             self.targets,
             seed=self.seed,
             batch_size=self.batch_size,
-            known=known,
+            known=None if key is None else self._learnt(key),
         )
         fitting = self.batch_size * self.images.shape[1:].numel() // other.images.shape[1:].numel()
         other.batch_size = min(self.batch_size, max(ALIGNED, fitting - fitting % ALIGNED))
@@ -155,6 +158,14 @@ class Probe:
         other = self.of(images=images.detach())
         other.images, other.connected, other._around = images, True, around  # `of` has checked and detached them
         return other
+
+    def _learnt(self, key: Hashable) -> dict[Hashable, Any] | None:
+        """Where probes of a key keep their answers; None for another key when those of all hold too much memory."""
+        others: dict[Hashable, dict[Hashable, Any]] = self._known.setdefault("others", {})
+        kept = (part.nbytes for known in others.values() for part in known.get("trace", ()))
+        if key not in others and sum(kept) > KEPT:
+            return None
+        return others.setdefault(key, {})
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from vexbench.errors import VexbenchError
-from vexbench.methods.cam import grad_cam
+from vexbench.methods.cam import grad_cam, layer_cam
 from vexbench.metrics.randomisation import mprt
 from vexbench.metrics.similarity import spearman, ssim, unit
 from vexbench.models.base import Classifier
@@ -201,3 +201,21 @@ def test_nothing_is_left_behind(network, images, maps):
 def test_mistakes_are_told(probe, maps):
     with pytest.raises(VexbenchError, match="did you mean ssim"):
         mprt(maps, probe, Explain(lambda _: maps), similarity="sim")
+
+
+def test_methods_that_look_at_one_layer_share_the_passes_of_random_networks(probe, monkeypatch):
+    methods = grad_cam, layer_cam
+    alone = [mprt(method(probe), Probe(probe.classifier, probe.images, [0] * 6), Explain(method)) for method in methods]
+    maps, passes = [method(probe) for method in methods], []
+    for method, own, expected in zip(methods, maps, alone, strict=True):
+        before = probe.passes.forward
+        assert torch.equal(mprt(own, probe, Explain(method)), expected)
+        passes.append(probe.passes.forward - before)
+    assert passes == [4 * 6, 0]
+    monkeypatch.setattr("vexbench.probe.KEPT", 0)  # no room but for the first network's
+    probe = Probe(probe.classifier, probe.images, [0] * 6)
+    for method, own, expected in zip(methods, maps, alone, strict=True):
+        before = probe.passes.forward
+        assert torch.equal(mprt(own, probe, Explain(method)), expected)
+        passes.append(probe.passes.forward - before)
+    assert passes[2:] == [4 * 6, 3 * 6]

@@ -192,7 +192,8 @@ def grid_pointing_game(
             f"the network '{probe.classifier.name}' does not take a mosaic of {mosaics.shape[2]} × {mosaics.shape[3]} "
             "pixels; use scaled=true, which shrinks the mosaic to the size of one image."
         )
-    mass = explain.variant(("mosaic", cells, scaled), lambda: probe.of(images=mosaics)).relu()
+    key = ("mosaic", cells, scaled)
+    mass = explain.variant(key, lambda: probe.of(images=mosaics, key=key)).relu()
     if scaled:  # a pixel on the border of two cells counts for both by its share
         mass = mass.repeat_interleave(cells, 1).repeat_interleave(cells, 2)
     sums = mass.unflatten(1, (cells, -1)).unflatten(3, (cells, -1)).sum((2, 4)).flatten(1)

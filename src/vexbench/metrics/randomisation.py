@@ -77,7 +77,8 @@ def mprt_curve(
     """
     alike, points = likeness(similarity), list[Scores]()
     for names, classifier in cascade(probe.classifier, probe.images, seed=probe.seed, order=order, stages=stages):
-        changed = explain.variant(("randomised", names), lambda classifier=classifier: probe.of(classifier=classifier))
+        key = ("randomised", names)
+        changed = explain.variant(key, lambda key=key, other=classifier: probe.of(classifier=other, key=key))
         points.append(alike(changed, maps))
     return torch.stack(points, 1)
 
@@ -155,7 +156,8 @@ def efficient_mprt(maps: Maps, probe: Probe, explain: Explain, *, bins: int = 10
     if bins < 2:
         raise VexbenchError(f"bins must be 2 or more, not {bins}.")
     ((names, classifier),) = cascade(probe.classifier, probe.images, seed=probe.seed, stages=1)
-    changed = explain.variant(("randomised", names), lambda: probe.of(classifier=classifier))
+    key = ("randomised", names)
+    changed = explain.variant(key, lambda: probe.of(classifier=classifier, key=key))
     before, after = histogram_entropy(maps, bins), histogram_entropy(changed, bins)
     return ((after - before) / before).where(before > 0, float("nan")).float()
 
@@ -228,7 +230,8 @@ def data_randomisation(
             "train it on fewer images, or for more epochs."
         )
     other.module.to(probe.classifier.device)
-    changed = explain.variant(("twin", other.digest), lambda: probe.of(classifier=other))
+    key = ("twin", other.digest)
+    changed = explain.variant(key, lambda: probe.of(classifier=other, key=key))
     return alike(changed, maps)
 
 

@@ -228,8 +228,8 @@ def stability(
         """How much changes for each copy; NaN where the prediction does."""
         rows, label = list[Scores](), probe.logits.argmax(1)
         for number, copy in enumerate(copies(probe, radius, samples)):
-            key = ("logits", "uniform", radius, number)
-            logits = probe.once(key, lambda copy=copy: probe.of(images=copy).logits)
+            key = ("uniform", radius, number)
+            logits = probe.once(("logits", *key), lambda copy=copy, key=key: probe.of(images=copy, key=key).logits)
             rows.append(change(copy, logits).where(logits.argmax(1) == label, float("nan")))
         return torch.stack(rows, 1)
 
@@ -265,7 +265,8 @@ def noisy(probe: Probe, explain: Explain, radius: float, samples: int) -> Iterat
     """Maps of copies with uniform noise of at most `radius` per value, kept within [0, 1]; all metrics share them."""
     asked(radius, samples)
     for number, copy in enumerate(copies(probe, radius, samples)):
-        yield explain.variant(("uniform", radius, number), lambda copy=copy: probe.of(images=copy))
+        key = ("uniform", radius, number)
+        yield explain.variant(key, lambda copy=copy, key=key: probe.of(images=copy, key=key))
 
 
 def copies(probe: Probe, radius: float, samples: int) -> Iterator[Images]:

@@ -1,6 +1,6 @@
 """Robustness to what somebody does to the image: an attack, a corruption, a shift."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from math import inf
 
@@ -112,10 +112,12 @@ def corruption_stability(
     def similarities() -> Iterator[Scores]:
         for name, corrupted in CORRUPTIONS.items():
             key = ("corrupted", name, severity)
-            changed = explain.variant(key, lambda corrupted=corrupted: probe.of(images=corrupted(probe, severity)))
-            logits = probe.once(
-                ("logits", *key), lambda corrupted=corrupted: probe.of(images=corrupted(probe, severity)).logits
-            )
+
+            def other(key: Hashable = key, corrupted: Callable[[Probe, int], Images] = corrupted) -> Probe:
+                return probe.of(images=corrupted(probe, severity), key=key)
+
+            changed = explain.variant(key, other)
+            logits = probe.once(("logits", *key), lambda other=other: other().logits)
             yield compare(changed, maps).where(logits.argmax(1) == probe.logits.argmax(1), float("nan"))
 
     return torch.stack(list(similarities())).nanmean(0)
@@ -152,8 +154,12 @@ def equivariance(maps: Maps, probe: Probe, explain: Explain, *, similarity: str 
 
     def asked(key: tuple[object, ...], change: Callable[[Images], Images]) -> tuple[Maps, Scores]:
         """Maps of changed images, and 0 where these keep their class, else NaN."""
-        changed = explain.variant(key, lambda: probe.of(images=change(probe.images)))
-        logits = probe.once(("logits", *key), lambda: probe.of(images=change(probe.images)).logits)
+
+        def other() -> Probe:
+            return probe.of(images=change(probe.images), key=key)
+
+        changed = explain.variant(key, other)
+        logits = probe.once(("logits", *key), lambda: other().logits)
         kept = logits.argmax(1) == probe.logits.argmax(1)
         return changed, torch.zeros_like(maps[:, 0, 0]).where(kept, float("nan"))
 
