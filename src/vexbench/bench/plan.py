@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -73,7 +74,7 @@ def plan(config: StudyConfig) -> Plan:
     datasets = [
         (choice, DATASETS[choice.name].function(**choice.params)) for choice in _choices(DATASETS, config.datasets)
     ]
-    classifiers = [_classifier(model, config.device) for model in config.models]
+    classifiers = [_classifier(model, config) for model in config.models]
     for (_, dataset), classifier in product(datasets, classifiers):
         _check_fit(dataset, classifier)
         if config.target == "label" and any(label < 0 for label in dataset.labels):
@@ -109,12 +110,15 @@ def _choices(registry: Registry[Any], picks: Iterable[Pick]) -> tuple[Choice, ..
     return tuple(dict.fromkeys(chosen))
 
 
-def _classifier(model: object, device: str) -> Classifier:
-    where = usable_device(device)
+def _classifier(model: object, config: StudyConfig) -> Classifier:
+    where = usable_device(config.device)
     if isinstance(model, Classifier):
-        return model
-    classifier = demo_classifier(str(model)) if model in EMBEDDED else load_classifier(Path(str(model)))
-    classifier.module.to(where)
+        classifier = copy(model)  # the study's settings are not the caller's
+    else:
+        classifier = demo_classifier(str(model)) if model in EMBEDDED else load_classifier(Path(str(model)))
+        classifier.module.to(where)
+    if config.reference:
+        classifier.folding = False
     return classifier
 
 

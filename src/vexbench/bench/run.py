@@ -80,7 +80,8 @@ def _claim(study: Plan) -> None:
         described = files.read_json(store.study)
         before = described["config"]
         # more datasets, models, methods or metrics may join a study; what decides its numbers may not change
-        changed = [key for key in ("seed", "target") if before.get(key) != config[key]]
+        before = {"reference": False, "precision": "fp32", **before}  # what studies meant before they said it
+        changed = [key for key in ("seed", "target", "reference", "precision") if before.get(key) != config[key]]
         if changed:
             raise VexbenchError(
                 f"{store.root} holds a study with another {' and '.join(changed)} "
