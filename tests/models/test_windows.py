@@ -84,7 +84,7 @@ def test_windows_give_the_logits_of_the_whole_image(gated):
     places = [*product(range(0, 45, 6), range(0, 52, 7)), (1, 3), (44, 51), (39, 0)]
     expected = whole(vb.Classifier(network), images, hidden, places, 7)
     with torch.no_grad():
-        rows = torch.cat(list(patched(traced(network), images, hidden, places, 7, 5)))
+        rows = torch.cat(list(patched(Windows(traced(network), images), images, hidden, places, 7, 5)))
     assert (rows - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 

@@ -11,10 +11,10 @@ from typing import Any, final
 from vexbench.bench.config import Pick, StudyConfig
 from vexbench.datasets.base import Dataset
 from vexbench.errors import VexbenchError
+from vexbench.inputs import usable_device
 from vexbench.models import EMBEDDED
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
-from vexbench.probe import usable_device
 from vexbench.registry import DATASETS, METHODS, METRICS, SYNTHESES, Choice, Entry, Registry
 from vexbench.results.store import Store
 
@@ -119,6 +119,8 @@ def _classifier(model: object, config: StudyConfig) -> Classifier:
         classifier.module.to(where)
     if config.reference:
         classifier.folding = False
+    if config.precision != "fp32":
+        classifier.precision = config.precision
     return classifier
 
 
