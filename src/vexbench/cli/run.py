@@ -9,6 +9,8 @@ from vexbench.errors import VexbenchError
 
 QUIET = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+RACE = 0.95
+"""The confidence of --race; a study file may ask for another."""
 
 
 def run(
@@ -41,6 +43,9 @@ def run(
     precision: Annotated[
         str | None, typer.Option(help="Of scores: fp32, or bf16 for half the time and 3 digits.", metavar="fp32|bf16")
     ] = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Stop a method on a metric once its place is settled, at 95 % confidence.")
+    ] = False,
     report: Annotated[bool, typer.Option(help="Render the report at the end.")] = True,
 ) -> None:
     """Explain, score and report: every dataset × model × method × metric of a study.
@@ -81,6 +86,7 @@ def run(
         "batch_size": batch_size,
         "reference": reference or None,
         "precision": precision,
+        "race": RACE if race else None,
         "out": out,
     }
     dataset = {"root": None if root is None else str(root), "per_class": per_class, "variant": variant}
