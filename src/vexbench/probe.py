@@ -295,18 +295,13 @@ class Probe:
         `within` gives a context for each pass, such as rules for another backward pass.
         """
         pending: list[Tensor] = []
-        count, first, faster = len(self.images), None, None
-        plainly = within is self._around is nullcontext and not self.connected
+        count = len(self.images)
         for images, which in self._batches(variants, GRADIENTS):
-            if first is not None and plainly:
-                faster, plainly = self.classifier.faster(*first), False
             with differentiating():
                 connected = self.connected and images.requires_grad  # not a baseline, say
                 leaf = images if connected else images.detach().clone().requires_grad_()
-                logits = self._forward(leaf, within, faster)
+                logits = self._forward(leaf, within)
                 (gradients,) = gradients_of(logits, self.targets[which], [leaf], of_target, connected=connected)
-                if first is None and gradients is not None:
-                    first = images[:ALIGNED], self.targets[which[:ALIGNED]], gradients[:ALIGNED]
             if gradients is None:
                 raise VexbenchError(
                     "the logits do not depend on the image; is there a detach() in the network's forward?"
@@ -342,10 +337,10 @@ class Probe:
         self.passes.forward += len(images)
         return graph(self.classifier.normalise(padded(images)))[: len(images)]
 
-    def _forward(self, images: Images, within: Within = nullcontext, classifier: Classifier | None = None) -> Logits:
+    def _forward(self, images: Images, within: Within = nullcontext) -> Logits:
         self.passes.forward += len(images)
         with self._around(), within():
-            return (classifier or self.classifier).logits(padded(images))[: len(images)]
+            return self.classifier.logits(padded(images))[: len(images)]
 
 
 @contextmanager

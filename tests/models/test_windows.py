@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision import models
 
 import vexbench as vb
-from vexbench.models.graph import traced
+from vexbench.models.graph import Rectified, traced
 from vexbench.models.windows import Sliding, Span, Windows, patched
 from vexbench.models.zoo import build
 
@@ -187,3 +187,46 @@ def test_what_cannot_be_followed_goes_the_plain_way():
 
     sized = vb.Classifier(settled(Sized()))
     assert vb.explain(sized, images, [0, 1], "occlusion").isfinite().all()
+
+
+def rectified(graph):
+    return [name for name, part in graph.named_modules() if isinstance(part, Rectified)]
+
+
+def test_a_convolution_takes_the_relu_that_alone_reads_it_into_its_step():
+    torch.manual_seed(0)
+
+    class Read(Branches):
+        """The first convolution's features are read twice."""
+
+        def forward(self, images):
+            features = self.norm(self.first(images))
+            return self.last(torch.cat([self.act(features), features[:, :4]], 1)).relu().mean((2, 3))
+
+    images = torch.rand(4, 3, 33, 40)
+    for network, names in ((settled(Branches()), ["first", "last"]), (settled(Read()), ["last"])):
+        graph = traced(network)
+        assert rectified(graph) == names
+        with torch.no_grad():
+            expected = network(images)
+            assert (graph(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_scores_in_bf16_are_near_and_gradients_are_those_of_fp32():
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    network = named("plain_cnn")
+    exact, coarse = vb.Classifier(network), vb.Classifier(network, precision="bf16")
+    ours, theirs = (vb.Probe(classifier, images, [0, 1, 2, 3]) for classifier in (coarse, exact))
+    apart = (ours.scores([images]) - theirs.scores([images])).abs().max() / theirs.logits.abs().max()
+    assert 0 < apart < 0.02
+    assert torch.equal(ours.logits, theirs.logits)
+    assert all(map(torch.equal, ours.input_gradients([images]), theirs.input_gradients([images])))
+    assert coarse.digest != exact.digest
+    places = [(top, left) for top in range(0, 60, 6) for left in range(0, 60, 6)]
+    patches = (ours.scores_patched(places, 7, 0 * images), theirs.scores_patched(places, 7, 0 * images))
+    assert 0 < (patches[0] - patches[1]).abs().max() / theirs.logits.abs().max() < 0.02
+
+
+def test_a_precision_that_does_not_exist_is_refused():
+    with pytest.raises(vb.VexbenchError, match="fp16"):
+        vb.Classifier(named("plain_cnn"), precision="fp16")

@@ -11,9 +11,9 @@ from torch import Tensor, fx, nn
 
 from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.hooks import cutting, evaluating, observing
-from vexbench.models.graph import Folded, Remade, hooked, relaid, traced
+from vexbench.models.graph import Folded, hooked, traced
 from vexbench.models.identity import describe
-from vexbench.types import Images, Logits, Targets
+from vexbench.types import Images, Logits
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -81,7 +81,6 @@ class Classifier:
         self.name = name or type(module).__name__
         self.card = dict(card or {})
         self.precision: Precision = precision
-        self._graph, self._relaid = Remade(traced), Remade(relaid)
 
     @property
     def device(self) -> torch.device:
@@ -166,12 +165,18 @@ class Classifier:
         """
         if not self.folding or hooked(self.module) or self.dtype != torch.float32:
             return None
-        graph = self._graph.of(self.module, lambda graph: self._alike(graph, images))
-        if graph is None:
-            return None
-        if self._folded is None or (self._folded.exact, self._folded.dtype) != (graph, PRECISIONS[self.precision]):
-            self._folded = Folded(graph, PRECISIONS[self.precision])
-        return self._folded
+        state = (
+            self.precision,
+            *((id(value), value._version) for value in self.module.state_dict(keep_vars=True).values()),
+        )
+        if self._kept is not None and self._kept[0] == state:
+            folded = self._kept[1]
+            if folded is None or self._alike(folded.exact, images):
+                return folded
+        graph = traced(self.module)
+        usable = graph is not None and self._alike(graph, images)
+        self._kept = (state, Folded(graph, PRECISIONS[self.precision]) if graph is not None and usable else None)
+        return self._kept[1]
 
     def _alike(self, graph: fx.GraphModule, images: Images) -> bool:
         """Whether a graph gives the network's logits."""
@@ -184,28 +189,9 @@ class Classifier:
         alike = isinstance(found, Tensor) and found.shape == expected.shape
         return alike and bool((found - expected).abs().max() <= 1e-5 * expected.abs().max())
 
-    def faster(self, images: Images, targets: Targets, gradients: Images) -> "Classifier | None":
-        """The network in a layout in which it is faster and its gradients are the same to the last bit.
-
-        Rounding may put the input of a ReLU to the other side of zero, which switches a path of the gradient: what is
-        equal but for rounding is not good enough. `gradients` are the network's own for these images and targets, fours
-        of them; None where they come out otherwise, and as for `graph`.
-        """
-        if not self.folding or hooked(self.module) or self.dtype != torch.float32:
-            return None
-
-        def equal(module: nn.Module) -> bool:
-            with torch.inference_mode(False), torch.enable_grad():
-                leaf = images.detach().clone().requires_grad_()
-                scores = self.around(module).logits(leaf).gather(1, targets[:, None])
-                return torch.equal(torch.autograd.grad(scores.sum(), leaf)[0], gradients)
-
-        module = self._relaid.of(self.module, equal)
-        return None if module is None else self.around(module)
-
     folding: bool = True
-    """Whether scores, and gradients, may come a faster way; off, all comes from the network as it is."""
-    _folded: Folded | None = None
+    """Whether scores may come from the folded graph; off, all comes from the network as it is."""
+    _kept: tuple[tuple[Any, ...], Folded | None] | None = None
 
     def classes(self, images: Images) -> int:
         """How many classes there are; without class names found by a pass over one image."""

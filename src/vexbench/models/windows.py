@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from vexbench.models.graph import Rectified
 from vexbench.types import Features, Images, Logits, Targets
 
 POINTWISE: Final = (
@@ -110,6 +111,7 @@ class Windows:
                 window = self._window(node, found, which)
             found[node] = self._step(node, found, which) if window is None else window
             module = self._modules.get(node.target) if isinstance(node.target, str) else None
+            module = module.conv if isinstance(module, Rectified) else module
             if isinstance(module, nn.Conv2d):
                 work, clean = module.weight[0].numel(), self._clean[node][0]
                 total += work * clean.numel()
@@ -260,6 +262,8 @@ def patched(
 
 def sliding(module: Any) -> tuple[Sliding, Sliding, Callable[[Tensor], Tensor], float] | None:
     """How a module slides down and across, what it does where nothing is padded, and what it finds in the padding."""
+    rectified = module if isinstance(module, Rectified) else None
+    module = module if rectified is None else rectified.conv
     if type(module) not in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d):
         return None
     plain = {"padding_mode": "zeros", "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
@@ -269,6 +273,8 @@ def sliding(module: Any) -> tuple[Sliding, Sliding, Callable[[Tensor], Tensor], 
     if isinstance(settings[2], str) or getattr(module, "return_indices", False):
         return None
     down, across = starmap(Sliding, zip(*(value if isinstance(value, tuple) else (value, value) for value in settings)))
+    if rectified is not None:
+        return down, across, lambda x: rectified.padded(x, (0, 0)), 0.0
     match module:
         case nn.Conv2d():
             weight, bias, groups = module.weight, module.bias, module.groups
