@@ -11,6 +11,7 @@ from torchvision import models
 
 import vexbench as vb
 from vexbench.models.graph import Rectified, traced
+from vexbench.models.patches import logits_patched
 from vexbench.models.windows import Sliding, Span, Windows, patched
 from vexbench.models.zoo import build
 
@@ -230,3 +231,18 @@ def test_scores_in_bf16_are_near_and_gradients_are_those_of_fp32():
 def test_a_precision_that_does_not_exist_is_refused():
     with pytest.raises(vb.VexbenchError, match="fp16"):
         vb.Classifier(named("plain_cnn"), precision="fp16")
+
+
+def test_windows_that_cover_nearly_all_of_the_features_are_left():
+    classifier = vb.Classifier(named("mobilenet_v3_small"))
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    graph = classifier.graph(images)
+    places = [(top, left) for top in range(0, 50, 10) for left in range(0, 50, 10)]
+    assert graph is not None
+    assert logits_patched(graph, images, 0 * images, places, 14, 4) is None
+    assert graph.wide == {(images.shape[1:], 14)}
+    graph = vb.Classifier(named("plain_cnn")).graph(images)
+    assert graph is not None
+    assert logits_patched(graph, images, 0 * images, places, 4, 4) is not None
+    assert logits_patched(graph, images, 0 * images, places[:2], 4, 4) is None  # whole images are asked of two anyway
+    assert not graph.wide

@@ -125,7 +125,7 @@ def _classifier(model: object, config: StudyConfig) -> Classifier:
         classifier = demo_classifier(str(model)) if model in EMBEDDED else load_classifier(Path(str(model)))
         classifier.module.to(where)
     if config.reference:
-        classifier.folding = False
+        classifier.folding, classifier.precision = False, "fp32"
     if config.precision != "fp32":
         classifier.precision = config.precision
     return classifier

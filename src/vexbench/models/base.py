@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Final, Literal, final
+from typing import Any, Final, final
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,6 @@ from vexbench.models.graph import Folded, hooked, traced
 from vexbench.models.identity import describe
 from vexbench.types import Images, Logits
 
-Precision = Literal["fp32", "bf16"]
 PRECISIONS: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 WRONG_SIZE = ("shapes cannot be multiplied", "size is too small", "size can't be greater than")
@@ -53,7 +52,7 @@ class Classifier:
         input_size: int | None = None,
         name: str | None = None,
         card: Mapping[str, Any] | None = None,
-        precision: Precision = "fp32",
+        precision: str = "fp32",
     ) -> None:
         finite = all(map(math.isfinite, (*mean, *std)))
         if len(mean) != 3 or len(std) != 3 or not finite or any(value <= 0 for value in std):
@@ -80,7 +79,7 @@ class Classifier:
         self.input_size = input_size
         self.name = name or type(module).__name__
         self.card = dict(card or {})
-        self.precision: Precision = precision
+        self.precision = precision
 
     @property
     def device(self) -> torch.device:

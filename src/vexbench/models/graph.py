@@ -6,11 +6,11 @@ from functools import cache
 from typing import Final, final
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vexbench.types import Features, Images, Logits
+from vexbench.types import Images, Logits
 
 RELUS: Final = (functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_")
 """How networks call a ReLU that is no module."""
@@ -22,6 +22,8 @@ class Folded:
 
     def __init__(self, exact: fx.GraphModule, dtype: torch.dtype) -> None:
         self.exact, self.dtype = exact, dtype
+        self.wide = set[tuple[torch.Size, int]]()
+        """Sizes of images and patches for which windows cover too much of the features to pay."""
         self.scoring = exact if dtype == torch.float32 else deepcopy(exact).to(dtype)
 
     def __call__(self, normal: Images) -> Logits:
@@ -68,12 +70,12 @@ class Rectified(nn.Module):
         super().__init__()
         self.conv = conv
 
-    def forward(self, features: Features) -> Features:
+    def forward(self, features: Tensor) -> Tensor:
         """As the convolution does, without what is negative."""
         (down, across) = self.conv.padding
         return self.padded(features, (int(down), int(across)))
 
-    def padded(self, features: Features, padding: tuple[int, int]) -> Features:
+    def padded(self, features: Tensor, padding: tuple[int, int]) -> Tensor:
         """As `forward`, with another padding."""
         conv = self.conv
         if features.device.type == "cpu" and known(features.dtype):
