@@ -241,6 +241,7 @@ def test_windows_that_cover_nearly_all_of_the_features_are_left():
     assert graph is not None
     assert logits_patched(graph, images, 0 * images, places, 14, 4) is None
     assert graph.wide == {(images.shape[1:], 14)}
+    images = torch.rand(4, 3, 128, 128, generator=torch.Generator().manual_seed(3))
     graph = vb.Classifier(named("plain_cnn")).graph(images)
     assert graph is not None
     assert logits_patched(graph, images, 0 * images, places, 4, 4) is not None
