@@ -38,7 +38,8 @@ class StudyConfig(BaseModel):
     An empty list of methods or metrics means all there are, one of syntheses none. A model is ``demo`` or ``shortcut``,
     the embedded networks; the path of a checkpoint (``./demo`` for a folder of that name); or, from Python, a
     `Classifier`. `target` says which class is explained: the predicted one, or the label. `race` is the confidence at
-    which a method's place on a metric counts as settled, and is not asked of more images.
+    which a method's place on a metric counts as settled, and is not asked of more images. `reference` runs the network
+    as it was written, without any faster way to the same scores; `precision` is that of scores (see `Classifier`).
 
     >>> StudyConfig(methods=["grad_cam", {"name": "occlusion", "patch": 9}]).methods[1].params
     {'patch': 9}
@@ -56,6 +57,8 @@ class StudyConfig(BaseModel):
     seed: int = 0
     device: str = "cpu"
     batch_size: int = Field(default=64, ge=1)
+    reference: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
     race: float | None = Field(default=None, gt=0.5, lt=1)
     out: Path = Path("vexbench-study")
 
@@ -64,6 +67,8 @@ class StudyConfig(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise refused("study setting", error, type(self).model_fields) from None
+        if self.reference and self.precision != "fp32":
+            raise VexbenchError(f"a reference is the plain way in fp32, not {self.precision}; leave one of them out.")
 
     @classmethod
     def read(cls, path: Path, **settings: Any) -> "StudyConfig":

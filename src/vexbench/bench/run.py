@@ -87,10 +87,12 @@ def _claim(study: Plan) -> None:
     ]
     if store.study.exists():
         described = files.read_json(store.study)
-        before = described["config"]
+        before = {"reference": False, "precision": "fp32", **described["config"]}  # what studies meant unsaid
         # more datasets, models, methods or metrics may join a study; what decides its numbers
         # may not change; nor, where one stops for the sake of another, who takes part in a race
-        fixed = ("seed", "target", "race", *(("methods", "metrics") if config["race"] else ()))
+        fixed = (
+            "seed", "target", "race", "reference", "precision", *(("methods", "metrics") if config["race"] else ())
+        )  # fmt: skip
         changed = [key for key in fixed if before.get(key) != config[key]]
         if changed:
             raise VexbenchError(

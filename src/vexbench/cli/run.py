@@ -37,6 +37,12 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, …")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per pass through the network.", min=1)] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Run the network as it was written, without any faster way.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="Of scores: fp32, or bf16 for half the time and 3 digits.", metavar="fp32|bf16")
+    ] = None,
     race: Annotated[
         bool, typer.Option("--race", help="Stop a method on a metric once its place is settled, at 95 % confidence.")
     ] = False,
@@ -78,6 +84,8 @@ def run(
         "seed": seed,
         "device": device,
         "batch_size": batch_size,
+        "reference": reference or None,
+        "precision": precision,
         "race": RACE if race else None,
         "out": out,
     }

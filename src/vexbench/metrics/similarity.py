@@ -74,7 +74,7 @@ def mean_ranks(rows: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
     places = torch.arange(count, device=rows.device).expand(rows.shape)
     first = places.where(functional.pad(new, (1, 0), value=True), 0).cummax(1).values
     last = places.where(functional.pad(new, (0, 1), value=True), count).flip(1).cummin(1).values.flip(1)
-    return torch.empty(rows.shape, dtype=torch.float64, device=rows.device).scatter(1, order, (first + last).double() / 2)
+    return torch.empty_like(places, dtype=torch.float64).scatter(1, order, (first + last).double() / 2)
 
 
 def pearson(first: Maps, second: Maps) -> Scores:
