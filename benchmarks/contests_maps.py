@@ -142,11 +142,16 @@ def captum(setting: Setting, kind: str, *, around: str = "", **options: Any) -> 
 def occlusion(setting: Setting) -> Sides:
     windows = {"sliding_window_shapes": (3, 15, 15), "strides": (3, 8, 8), "baselines": 0.5}
     together = max(1, 64 // len(setting.images))
-    return Sides(
-        partial(ours, setting, "occlusion", patch=15, stride=8, baseline="grey"),
-        lambda: captum(setting, "Occlusion", perturbations_per_eval=together, **windows)[:, 0],
-        lambda: agreed(setting, "captum", ["occlusion"], patch=15, stride=8),
-    )
+
+    def our_map() -> Tensor:
+        return vb.explain(
+            setting.classifier, setting.images, setting.targets, "occlusion", patch=15, stride=8, baseline="grey"
+        )
+
+    def theirs() -> Tensor:
+        return captum(setting, "Occlusion", perturbations_per_eval=together, **windows)[:, 0]
+
+    return Sides(our_map, theirs, lambda: correlation(least_correlation(our_map(), theirs())))
 
 
 def integrated_gradients(setting: Setting) -> Sides:
