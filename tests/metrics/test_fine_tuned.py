@@ -10,8 +10,8 @@ from rich.console import Console
 from torch import nn
 
 from vexbench.errors import NotApplicable, VexbenchError
-from vexbench.metrics import subsets
-from vexbench.metrics.subsets import f_fidelity
+from vexbench.metrics import fine_tuned
+from vexbench.metrics.fine_tuned import f_fidelity
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier, save_checkpoint
 from vexbench.models.finetune import finetune
@@ -42,7 +42,7 @@ def additive(monkeypatch):
     weights = weights / weights.sum()
     classifier = Classifier(Additive(weights), card={"masked_share": 0.1})
     classifier.folding = False  # the module itself takes notes
-    monkeypatch.setattr(subsets, "_masked_copy", lambda *_: classifier)
+    monkeypatch.setattr(fine_tuned, "_masked_copy", lambda *_: classifier)
     return Probe(classifier, torch.ones(2, 3, 16, 16), [0, 0]), weights
 
 
