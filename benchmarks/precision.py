@@ -80,7 +80,7 @@ def main() -> None:
         [
             "# Scores in bf16", "",
             "Gradients, and the maps made of them, are those of fp32. On `runs/intel-plain` all metrics that score a map keep "
-            "their order of methods, or swap neighbours. Occlusion is the exception: its map is made of small differences "
+            "their order of methods, or swap such as are near (last column). Occlusion is the exception: its map is made of small differences "
             "between scores, which bf16 rounds away, so that metrics that explain again and compare maps (`mprt`, "
             "`relative_output_stability`) judge another map. Judge occlusion in fp32.", "",
             f"`python benchmarks/precision.py{options}`. {described(arguments, fp32.frame())}, with `precision = "
