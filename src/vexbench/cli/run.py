@@ -1,40 +1,30 @@
 """``vexbench run``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vexbench.errors import VexbenchError
+from vexbench.cli import asked
 
 QUIET = 15.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
 def run(
-    study: Annotated[
-        Path | None, typer.Argument(help="A study file (TOML); without one, the embedded default.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the study; a run that was killed goes on there.",
-            show_default="what the study file says, or vexbench-study",
-        ),
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Dataset: scenes, intel, folder or annotated.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Where the dataset lies.")] = None,
-    per_class: Annotated[int | None, typer.Option(help="Images per class.", min=1)] = None,
-    variant: Annotated[str | None, typer.Option(help="Variant of the drawn scenes: plain, shortcut or decoy.")] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="A checkpoint, or an embedded network: 'demo', 'shortcut'; may be repeated.", metavar="PATH"),
-    ] = None,
-    methods: Annotated[str | None, typer.Option(help="Ids, joined by commas; all by default.")] = None,
-    metrics: Annotated[str | None, typer.Option(help="Ids, joined by commas; all by default.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps, …")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per pass through the network.", min=1)] = None,
+    study: asked.File = None,
+    out: asked.Out = None,
+    data: asked.Data = None,
+    root: asked.Root = None,
+    per_class: asked.PerClass = None,
+    variant: asked.Variant = None,
+    model: asked.Models = None,
+    methods: asked.Methods = None,
+    metrics: asked.Metrics = None,
+    preset: asked.Preset = None,
+    budget: asked.Budget = None,
+    seed: asked.Seed = None,
+    device: asked.Device = None,
+    batch_size: asked.BatchSize = None,
     report: Annotated[bool, typer.Option(help="Render the report at the end.")] = True,
 ) -> None:
     """Explain, score and report: every dataset × model × method × metric of a study.
@@ -50,7 +40,6 @@ def run(
       vexbench run --data intel --root intel --per-class 16 --model runs/plain --methods grad_cam,occlusion,random
     """
     from collections import Counter
-    from importlib.resources import as_file, files
     from time import monotonic
 
     from rich.console import Console
@@ -66,27 +55,22 @@ def run(
     import vexbench as vb
     from vexbench.bench.seal import is_sealed, seal
 
-    settings = {
-        "models": tuple(model) if model else None,
-        "methods": tuple(name.strip() for name in methods.split(",")) if methods else None,
-        "metrics": tuple(name.strip() for name in metrics.split(",")) if metrics else None,
-        "seed": seed,
-        "device": device,
-        "batch_size": batch_size,
-        "out": out,
-    }
-    dataset = {"root": None if root is None else str(root), "per_class": per_class, "variant": variant}
-    given = {key: value for key, value in dataset.items() if value is not None}
-    if data is not None:
-        settings["datasets"] = ({"name": data, **given},)
-    elif given:
-        raise VexbenchError("--root, --per-class and --variant belong to a dataset; name it with --data.")
-    chosen = {key: value for key, value in settings.items() if value is not None}
-    if study is None and not (data or model):
-        with as_file(files("vexbench.bench") / "demo.toml") as embedded:
-            config = vb.StudyConfig.read(embedded, **chosen)
-    else:
-        config = vb.StudyConfig(**chosen) if study is None else vb.StudyConfig.read(study, **chosen)
+    config = asked.configured(
+        study,
+        data=data,
+        root=root,
+        per_class=per_class,
+        variant=variant,
+        model=model,
+        methods=methods,
+        metrics=metrics,
+        preset=preset,
+        budget=budget,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        out=out,
+    )
 
     console = Console(stderr=True)
     bar = Progress(
