@@ -6,7 +6,7 @@ four images: rules for another way back, windows, other networks (docs/decisions
 """
 
 import tempfile
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
@@ -41,6 +41,8 @@ COUNTS: Final = ("masks", "samples", "steps")
 """Parameters that the work is proportional to, but for what is done once."""
 SOON: Final = 0.1
 """Seconds that a method or a metric may take in full; else a few of its samples tell what all of them take."""
+ROUNDS: Final = 5
+"""How often a pass is timed."""
 LATE: Final = 1.0
 """The same for metrics, which tell by what they ask for what they share with others."""
 CERTAIN: Final = 8
@@ -67,6 +69,9 @@ class Price(NamedTuple):
         return Price(*(a + times * b for a, b in zip(self, other, strict=True)))
 
 
+NOTHING: Final = Price()
+
+
 class Call(NamedTuple):
     """One explanation that a metric asks for: the share of the images, their size over the study's, how it is asked."""
 
@@ -81,8 +86,8 @@ class Call(NamedTuple):
 class MethodPrice:
     """A method: its maps beside those of others, and an explanation afresh; `reason` says why there are none."""
 
-    maps: Price = Price()
-    again: Price = Price()
+    maps: Price = NOTHING
+    again: Price = NOTHING
     graph: Price | None = None
     """An explanation whose own gradient is asked for; None where it has none."""
     reason: str = ""
@@ -114,7 +119,7 @@ class MethodPrice:
 class MetricPrice:
     """A metric: its own work per method, what is done once for all methods, and the explanations it asks for."""
 
-    own: Price = Price()
+    own: Price = NOTHING
     once: dict[Hashable, Price] | None = None
     asks: dict[Hashable, tuple[Call, ...]] | None = None
     reason: str = ""
@@ -209,13 +214,17 @@ class Gauge:
         output: Any = "logit",
     ) -> Curves:
         """Stands in for `Probe.scores_patched`: timed on the network, at some of the places."""
+        start = perf_counter()
         real, group = self._probe(self.real), max(1, probe.batch_size // ALIGNED)
         real.scores_patched(places[:1], patch, hidden, output)
         few, more = (places[:: max(1, len(places) // count)][:count] for count in (group, 3 * group))
         one, other = (self._seconds(partial(real.scores_patched, some, patch, hidden, output)) for some in (few, more))
         slope = max(0.0, other - one) / max(1, len(more) - len(few)) if len(more) > len(few) else one / len(few)
-        extra.append(max(0.0, one - slope * len(few)) + slope * len(places))
-        probe.passes.forward += len(probe.images) * len(places)
+        # in place of the time that this has taken
+        extra.append(max(0.0, one - slope * len(few)) + slope * len(places) - (perf_counter() - start))
+        # beside the places, what makes sure that windows score as whole images do
+        checks = real.passes.forward - len(probe.images) * (1 + len(few) + len(more))
+        probe.passes.forward += len(probe.images) * len(places) + checks // 3
         return torch.zeros(len(probe.images), len(places), device=probe.images.device)
 
     def _connected(self, choice: Choice, *, second: bool) -> Price | None:
@@ -268,7 +277,7 @@ class Gauge:
                 reading = self._sized(METRICS, choice, partial(self._scored, self.standin, FEW), slope_readings, LATE)
                 if not reading.elsewhere:
                     return self._metric_price(choice, reading, self.standin)
-        except Exception:  # noqa: BLE001, S110  a stand-in has not all that a network may have
+        except Exception:  # noqa: BLE001  a stand-in has not all that a network may have
             pass
         try:
             reading = self._sized(METRICS, choice, partial(self._scored, self.real, FEW), slope_readings, LATE)
@@ -320,7 +329,7 @@ class Gauge:
             asks[key] = calls[begun:]
 
         probe = self._probe(network, count, Ledger(start, end))
-        probe.logits, probe.trace, probe.clean("probability"), probe.clean()  # noqa: B018
+        probe.logits, probe.trace, probe.clean("probability"), probe.clean()
         once.clear(), inner.clear()
         explain = Explain(fake)
         explain._variants = Ledger(lambda: len(calls), named)
@@ -444,11 +453,11 @@ class Gauge:
         }
         if self.standin is not self.real:
             asks["traced"] = lambda: list(probe.traces([images]))
-        found = dict[str, float]()
-        for kind, ask in asks.items():
+        for ask in asks.values():
             ask()
-            found[kind] = median(self._seconds(ask) for _ in range(3)) / rows
-        return found
+        # in turns, so that a moment in which the machine is busy meets them all
+        rounds = [{kind: self._seconds(ask) for kind, ask in asks.items()} for _ in range(ROUNDS)]
+        return {kind: median(taken[kind] for taken in rounds) / rows for kind in asks}
 
     @cached_property
     def _behind(self) -> float:
@@ -471,7 +480,8 @@ class Gauge:
         counted = probe.passes
         traced = rows["traced"] + rows["ruled"]
         behind = max(0.0, counted.partial - traced)
-        return Work(**rows, forward=counted.forward, backward=counted.backward, partial=counted.partial, behind=behind)
+        forward, backward, short = (float(n) for n in (counted.forward, counted.backward, counted.partial))
+        return Work(**rows, forward=forward, backward=backward, partial=short, behind=behind)
 
     def _seconds(self, ask: Callable[[], object]) -> float:
         start = perf_counter()

@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from vexbench.bench import budget
 from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.material import Material, home_of, prepare, references_of, rows_of
@@ -37,12 +38,15 @@ class Task:
     chunk: int
 
 
-def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
+def run(
+    config: StudyConfig, *, progress: Progress = lambda *_: None, told: Callable[[str], None] = lambda _: None
+) -> Result:
     """Run a study, or what is missing of it, into `config.out`.
 
     A method or metric that fails is recorded with its reason, and the rest goes on. Interrupted at any point, the same
     call goes on where it was, to the same result; finished, it does nothing, but for another try at what failed for
-    another reason than that it is not defined.
+    another reason than that it is not defined. `told` hears, in a line, what a long study will take, and what is left
+    out to keep a budget.
 
     Raises
     ------
@@ -56,6 +60,9 @@ def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
     runner = Runner(study, progress)
     for group in study.groups:
         prepare(study, group)
+    budget.keep(study, told)
+    if line := budget.warned(study):
+        told(line)
     tasks, sittings = list(runner.missing()), list(runner.unmade())
     if tasks or sittings:
         runner.note_start()
@@ -80,7 +87,7 @@ def _claim(study: Plan) -> None:
         described = files.read_json(store.study)
         before = described["config"]
         # more datasets, models, methods or metrics may join a study; what decides its numbers may not change
-        changed = [key for key in ("seed", "target") if before.get(key) != config[key]]
+        changed = [key for key in ("seed", "target", "preset") if before.get(key) != config[key]]
         if changed:
             raise VexbenchError(
                 f"{store.root} holds a study with another {' and '.join(changed)} "

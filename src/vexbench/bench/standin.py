@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from vexbench.errors import NotApplicable
@@ -42,7 +42,7 @@ class Work:
         return Work(*(a + b for a, b in zip(self.parts, other.parts, strict=True)))
 
     def __sub__(self, other: "Work") -> "Work":
-        return self + other.times(-1)
+        return self + other.times(-1.0)
 
     def times(self, factor: float) -> "Work":
         """So much of it."""
@@ -102,8 +102,8 @@ class StandIn(nn.Module):
     def run(self, images: Images) -> Logits:
         """The logits, unnoticed."""
         scale = images.shape[2] / self.side
-        size = [max(1, round(length * scale)) for length in self.size]
-        features = self.features(self.expand(functional.adaptive_avg_pool2d(images, size)))
+        height, width = (max(1, round(length * scale)) for length in self.size)
+        features = self.features(self.expand(functional.adaptive_avg_pool2d(images, (height, width))))
         return self.head(functional.adaptive_avg_pool2d(features, 1).flatten(1))
 
 
@@ -148,5 +148,8 @@ def stand_in(classifier: Classifier, images: Images) -> tuple[Classifier, Meter]
         name=classifier.name,
     )
     if classifier.graph(images) is not None:
-        vars(other)["graph"] = lambda _: Folded(network)  # torch.fx would not follow the meter
+        graph = fx.Graph()
+        graph.output(graph.call_module("folded", (graph.placeholder("images"),)))
+        folded = fx.GraphModule({"folded": Folded(network)}, graph)
+        vars(other)["graph"] = lambda _: folded  # torch.fx would not follow the meter
     return other, meter

@@ -71,12 +71,13 @@ def plan(
 
 def _plain(found: "Estimate") -> dict[str, Any]:
     """The estimate in numbers and names."""
-    from collections import Counter
+    from collections import defaultdict
 
     from vexbench.bench.presets import seconds_of
 
     study = found.study
-    cells, by_method, by_metric = list[dict[str, Any]](), Counter[str](), Counter[str]()
+    cells = list[dict[str, Any]]()
+    by_method, by_metric = (defaultdict[str, float](float) for _ in range(2))
     names = [_names(choices) for choices in (study.methods, study.metrics)]
     for place, seconds, passes in found.table():
         bill = found.bills[place.group]
@@ -107,8 +108,8 @@ def _plain(found: "Estimate") -> dict[str, Any]:
         "images": sum(len(bill.group.dataset) for bill in found.bills),
         "seconds": round(total, 1),
         "measured_in": round(found.measured, 1),
-        "methods": {name: round(seconds, 2) for name, seconds in by_method.most_common()},
-        "metrics": {name: round(seconds, 2) for name, seconds in by_metric.most_common()},
+        "methods": _sorted(by_method),
+        "metrics": _sorted(by_metric),
         "maps": maps,
         "cells": cells,
     }
@@ -121,6 +122,11 @@ def _plain(found: "Estimate") -> dict[str, Any]:
             "over_budget": [[names[0][place.method], names[1][place.metric]] for place in dropped],
         }
     return answer
+
+
+def _sorted(seconds: dict[str, float]) -> dict[str, float]:
+    """The dearest first."""
+    return {name: round(seconds[name], 2) for name in sorted(seconds, key=lambda name: -seconds[name])}
 
 
 def _names(choices: Any) -> list[str]:

@@ -93,22 +93,25 @@ def run(
                 rest = f", about {left:.0f} s left" if left else ""
                 console.print(f"{done}/{total}{rest}: {doing}", highlight=False, markup=False, soft_wrap=True)
 
+        def told(line: str) -> None:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
         if is_sealed(config):
             bar.update(task, description="finished before; nothing to do", completed=1, total=1)
             result = vb.Result(config.out)
         else:
             try:
-                result = vb.run(config, progress=progress)
+                result = vb.run(config, progress=progress, told=told)
             except KeyboardInterrupt:
                 console.print("what was finished is kept: the same command goes on from there.")
                 raise
             seal(config)
     for reason, cells in result.failures().items():
         by_metric = Counter(metric for cell in cells if (metric := cell.partition(" ")[2]))
-        told = [cell for cell in cells if " " not in cell] + [
+        listed = [cell for cell in cells if " " not in cell] + [
             f"{metric} ({count} method{'s' * (count > 1)})" for metric, count in by_metric.items()
         ]
-        console.print(f"not computed: {', '.join(told)}\n  {reason}", highlight=False, markup=False)
+        console.print(f"not computed: {', '.join(listed)}\n  {reason}", highlight=False, markup=False)
     if report:
         typer.echo(result.report())
     else:

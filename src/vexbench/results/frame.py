@@ -96,6 +96,18 @@ class Group:
             dtype=bool,
         ).reshape(len(self.methods), len(self.metrics))
 
+    @property
+    def over_budget(self) -> np.ndarray:
+        """Which methods × metrics were left out to keep a budget."""
+        left_out = {(failure.method, failure.metric) for failure in self.failures if failure.over_budget}
+        return np.array(
+            [
+                [bool(left_out & {(method.name, metric.name), (method.name, "")}) for metric in self.metrics]
+                for method in self.methods
+            ],
+            dtype=bool,
+        ).reshape(len(self.methods), len(self.metrics))
+
     def images(self, rows: Sequence[int]) -> UInt8[np.ndarray, "N H W 3"]:
         """The images in these rows of `predictions`, as the model saw them."""
         return read_array(self.directory / "images.zarr", list(rows))

@@ -1,0 +1,149 @@
+"""A budget kept: what costs most is left out, and noted as over budget, until a larger budget takes it up again."""
+
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import torch
+
+from vexbench.bench.estimate import Estimate, Place, estimate
+from vexbench.bench.material import home_of, load_pixels
+from vexbench.bench.plan import Plan
+from vexbench.bench.presets import seconds_of, span_of
+from vexbench.bench.records import as_images
+from vexbench.errors import VexbenchError
+from vexbench.registry import METHODS, METRICS
+from vexbench.results import store as files
+from vexbench.results.record import OVER_BUDGET
+
+LONG: Final = 3600.0
+"""Seconds that a study may take without a word."""
+
+
+def keep(study: Plan, told: Callable[[str], None]) -> None:
+    """Leave out what is over the study's budget, as notes beside its results; `told` hears what.
+
+    Notes of another budget, or of another study in the same folder, are forgotten. Results that are there count at
+    their price, and stay.
+
+    Raises
+    ------
+    VexbenchError
+        What is cheap alone is more than the budget.
+    """
+    mark = _mark(study)
+    notes = list(files.over_budget(study.store.root))
+    if study.config.budget and notes and all(files.read_json(path).get("study") == mark for path in notes):
+        return
+    for path in notes:
+        path.unlink()
+    if study.config.budget is None or not (missing := set(_missing(study))):
+        return
+    budget = seconds_of(study.config.budget)
+    found = estimate(study)
+    everything = [place for place, _, _ in found.table()]
+    dropped = found.fitted(budget, done=[place for place in everything if place not in missing])
+    rest = found.seconds(dropped)
+    if rest > budget:
+        raise VexbenchError(
+            f"the study takes about {span_of(rest)} without its {len(dropped)} dearest results, more than the budget "
+            f'of {study.config.budget}; give a larger one, fewer images or methods, or preset = "quick".'
+        )
+    if dropped:
+        told(
+            f"about {span_of(found.seconds())}, and the budget is {study.config.budget}: {len(dropped)} of "
+            f"{len(everything)} results are left out, about {span_of(rest)} are left; over budget: "
+            f"{'; '.join(_named(study, dropped))}"
+        )
+    _note(study, dropped, mark)
+
+
+def warned(study: Plan) -> str:
+    """One line on what a long study takes and what dominates it; empty for a short one, at next to no cost."""
+    # what keeps a budget has been told already, and what is there already was paid
+    if study.config.budget or not any(True for _ in _missing(study)) or _bound(study) < LONG:
+        return ""
+    return _line(estimate(study))
+
+
+def _line(found: Estimate) -> str:
+    total = found.seconds()
+    if total < LONG:
+        return ""
+    names = [choice.name for choice in found.study.methods], [choice.name for choice in found.study.metrics]
+    top = sorted(found.table(), key=lambda row: -row[1])[:3]
+    dear = ", ".join(f"{names[0][p.method]} × {names[1][p.metric]} {span_of(seconds)}" for p, seconds, _ in top)
+    return (
+        f"this will take about {span_of(total)} on this machine, most of it {dear}; --budget leaves out what costs "
+        "most, --preset quick samples less, and `vexbench plan` tells all."
+    )
+
+
+def _bound(study: Plan) -> float:
+    """More seconds than the study takes, by a guess at the passes of everything and the time of one."""
+    total = 0.0
+    for group in study.groups:
+        images = as_images(load_pixels(group, range(min(4, len(group.dataset)))), group)
+        group.classifier.classes(images)
+        start = perf_counter()
+        with torch.no_grad():
+            group.classifier.logits(images)
+        each = (perf_counter() - start) / len(images)
+        explained = sum(
+            _guess(choice.params, METHODS[choice.name].family == "perturbation") for choice in study.methods
+        )
+        asked = sum(
+            _guess(choice.params, "stages" in choice.params) if "explain" in METRICS[choice.name].needs else 0
+            for choice in study.metrics
+        )
+        own = sum(_guess(choice.params, False) for choice in study.metrics)
+        total += each * len(group.dataset) * (4 * explained * (1 + asked) + own * len(study.methods))
+    return total
+
+    return torch.no_grad()
+
+
+def _guess(params: dict[str, Any], many: bool) -> int:
+    """Passes that a choice may take: the product of what it counts, and of what it does not tell."""
+    product = 1
+    for name in ("masks", "samples", "steps", "stages", "sizes"):
+        product *= max(1, params[name]) if type(params.get(name)) is int else 1
+    return product * (64 if many and product < 64 else 8 if product == 1 else 1)
+
+
+def _missing(study: Plan) -> Iterator[Place]:
+    for number, group in enumerate(study.groups):
+        for i, method in enumerate(study.methods):
+            place = study.store.method(home_of(study, group), method)
+            for j, metric in enumerate(study.metrics):
+                path = study.store.metric(place, metric)
+                if not any(p.exists() for p in (path, path.with_suffix(".failed.json"), place / "failed.json")):
+                    yield Place(number, i, j)
+
+
+def _named(study: Plan, dropped: list[Place]) -> list[str]:
+    """What was left out, method by method."""
+    by_method = dict[str, list[str]]()
+    for place in dropped:
+        by_method.setdefault(study.methods[place.method].name, []).append(study.metrics[place.metric].name)
+    return [f"{name}: {', '.join(dict.fromkeys(metrics))}" for name, metrics in by_method.items()]
+
+
+def _note(study: Plan, dropped: list[Place], mark: str) -> None:
+    note = {"reason": f"over budget ({study.config.budget})", "error": OVER_BUDGET, "study": mark}
+    for number, group in enumerate(study.groups):
+        for i, method in enumerate(study.methods):
+            gone = [place.metric for place in dropped if (place.group, place.method) == (number, i)]
+            place = study.store.method(home_of(study, group), method)
+            paths: list[Path] = [study.store.metric(place, study.metrics[j]).with_suffix(".failed.json") for j in gone]
+            for path in [place / "failed.json"] if len(gone) == len(study.metrics) else paths:
+                files.write_json(path, note)
+
+
+def _mark(study: Plan) -> str:
+    """Changes with the budget, and with what the study asks for."""
+    groups = [(group.dataset.name, group.dataset.revision, group.digest) for group in study.groups]
+    asked = [choice.digest for choices in (study.methods, study.metrics) for choice in choices]
+    return blake2b(repr((study.config.budget, groups, asked)).encode(), digest_size=8).hexdigest()
