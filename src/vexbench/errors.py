@@ -1,9 +1,12 @@
 """Errors a user can act on: one line that says what was expected, what came, and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from pydantic import ValidationError
+
+SHOWN = 5
+"""Names of classes in an error; there may be hundreds."""
 
 
 class VexbenchError(Exception):
@@ -33,3 +36,12 @@ def refused(kind: str, error: ValidationError, known: Iterable[str]) -> Vexbench
     if first["type"] == "too_short":
         return VexbenchError(f"{kind} '{key}' is empty; name at least one, or leave it out.")
     return VexbenchError(f"{kind} '{key}': {first['msg']}; got {first['input']!r}.")
+
+
+def some(names: Sequence[str]) -> str:
+    """A few names, and how many more there are.
+
+    >>> some("abcdefg")
+    'a, b, c, d, e and 2 more'
+    """
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

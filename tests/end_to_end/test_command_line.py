@@ -1,5 +1,6 @@
 """The command line on drawn scenes, as a person uses it."""
 
+import contextlib
 import errno
 import json
 import os
@@ -264,3 +265,18 @@ def test_interruption_says_how_to_go_on(vexbench, monkeypatch, tmp_path):
     code, _, err = vexbench("run", "--data", "scenes", "--per-class", "1", "--out", tmp_path / "study")
     assert code == 130
     assert "the same command goes on from there" in err
+
+
+@pytest.mark.parametrize(("option", "expected"), [(["--race"], 0.95), ([], 0.9)])
+def test_race_may_be_asked_for_here_or_in_the_study_file(vexbench, tmp_path, monkeypatch, option, expected):
+    (tmp_path / "study.toml").write_text(STUDY if option else f"race = 0.9\n{STUDY}")
+    asked = []
+
+    def stop(config: vb.StudyConfig, **_: object) -> None:
+        asked.append(config.race)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vb, "run", stop)
+    with contextlib.suppress(KeyboardInterrupt):
+        vexbench("run", tmp_path / "study.toml", "--out", tmp_path / "study", *option)
+    assert asked == [expected]

@@ -183,7 +183,7 @@ def test_data_of_other_classes_is_refused(tmp_path, original):
     original = other
     card = json.loads((original / "card.json").read_text()) | {"class_names": list("abcdef")}
     (original / "card.json").write_text(json.dumps(card))
-    with pytest.raises(VexbenchError, match="knows the classes a, b, c, d, e, f, but Drawn scenes has buildings"):
+    with pytest.raises(VexbenchError, match="knows the classes a, b, c, d, e and 1 more, but Drawn scenes has buildings"):
         finetune(original, tmp_path / "copy", data="scenes", params={"per_class": 5})
     with pytest.raises(VexbenchError, match="the masked share must lie between 0 and 1, not 1"):
         finetune(original, tmp_path / "copy", data="scenes", params={}, share=1.0)

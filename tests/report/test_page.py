@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,11 +13,12 @@ from synthetic import METHODS, METRICS, write_study
 import vexbench as vb
 from vexbench.errors import VexbenchError
 from vexbench.report import palette, report
+from vexbench.report.gallery import panels
 from vexbench.report.page import render
 from vexbench.report.taxonomy import TREE
 from vexbench.results import record
 from vexbench.results.frame import load
-from vexbench.results.store import write_json
+from vexbench.results.store import read_array, read_frame, read_json, write_array, write_frame, write_json
 
 NASTY = (
     "<script>alert(1)</script>",
@@ -249,3 +251,28 @@ def test_the_tree_holds_every_method_in_its_family() -> None:
         if entry.function.__module__.startswith("vexbench.methods."):
             families.setdefault(entry.family, set()).add(entry.id)
     assert {kind: set(names) for kind, names in TREE.items()} == families
+
+
+def test_race_says_what_was_stopped_and_when(tmp_path: Path) -> None:
+    root = write_study(tmp_path / "study")
+    study = read_json(root / "study.json")
+    write_json(root / "study.json", {**study, "config": {**study["config"], "race": 0.95}})
+    (place,) = (path.parent for path in root.rglob("choice.json") if path.parent.name.startswith("saliency-"))
+    for cell in place.glob("*.parquet"):
+        write_frame(cell, read_frame(cell)[:20])
+    maps = read_array(place / "maps.zarr")
+    shutil.rmtree(place / "maps.zarr")
+    write_array(place / "maps.zarr", maps[:20])
+    loaded = load(root)
+    page = render(loaded)
+    stopped = len(list(place.glob("*.parquet")))
+    assert not loaded.pending
+    assert f"{stopped} of " in page
+    assert "stopped after 20 of 48 images, their place settled at 95 %" in page
+    assert "n = 20 of 48, settled" in page
+    assert page.count("n = 20 of 48, settled") + page.count("n = 16 of 48, settled") == stopped
+    frame = loaded.frame()
+    assert set(frame.filter(method="saliency").group_by("metric").len()["len"]) == {20}
+    shown = [image.row for panel in panels(loaded.groups[0]) for image in panel.images]
+    assert shown
+    assert max(shown) < 20

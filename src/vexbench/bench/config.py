@@ -38,7 +38,8 @@ class StudyConfig(BaseModel):
 
     An empty list of methods or metrics means all there are, one of syntheses none. A model is ``demo`` or ``shortcut``,
     the embedded networks; the path of a checkpoint (``./demo`` for a folder of that name); or, from Python, a
-    `Classifier`. `target` says which class is explained: the predicted one, or the label. A preset says how thoroughly
+    `Classifier`. `target` says which class is explained: the predicted one, or the label. `race` is the confidence at
+    which a method's place on a metric counts as settled, and is not asked of more images. A preset says how thoroughly
     to sample where a name comes without that parameter (see `presets`); a budget (``90s``, ``30m``, ``2h``) leaves out
     what costs most until the study fits.
 
@@ -60,6 +61,7 @@ class StudyConfig(BaseModel):
     seed: int = 0
     device: str = "cpu"
     batch_size: int = Field(default=64, ge=1)
+    race: float | None = Field(default=None, gt=0.5, lt=1)
     out: Path = Path("vexbench-study")
 
     def __init__(self, **values: Any) -> None:

@@ -6,7 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple, final
 
-from vexbench.bench.plan import CHUNK, Group, Plan
+from vexbench.bench.plan import Group, Plan
 from vexbench.bench.price import Call, Gauge, MethodPrice, MetricPrice, Price
 
 CHEAP: Final = 8
@@ -41,7 +41,7 @@ class Bill:
     def sizes(self) -> list[int]:
         """Images in each chunk."""
         count = len(self.group.dataset)
-        return [min(CHUNK, count - start) for start in range(0, count, CHUNK)]
+        return [min(self.group.chunk, count - start) for start in range(0, count, self.group.chunk)]
 
     def over(self, price: Price) -> float:
         """Seconds for all chunks."""

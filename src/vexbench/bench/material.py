@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from vexbench.bench.plan import CHUNK, Group, Plan
+from vexbench.bench.plan import Group, Plan
 from vexbench.bench.records import as_images
 from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.probe import Probe
@@ -224,4 +224,4 @@ def load_pixels(group: Group, rows: range) -> np.ndarray:
 
 def rows_of(group: Group, chunk: int) -> range:
     """The images of one part of a result."""
-    return range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(group.dataset)))
+    return range(chunk * group.chunk, min((chunk + 1) * group.chunk, len(group.dataset)))

@@ -1,7 +1,7 @@
 """A plan: a study with its names looked up, its data opened and its networks loaded, before anything is paid."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any, final
 from vexbench.bench.config import Pick, StudyConfig
 from vexbench.bench.presets import PRESETS
 from vexbench.datasets.base import Dataset
-from vexbench.errors import VexbenchError
+from vexbench.datasets.shuffled import shuffled
+from vexbench.errors import SHOWN, VexbenchError, some
 from vexbench.models import EMBEDDED
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
@@ -20,8 +21,8 @@ from vexbench.results.store import Store
 
 CHUNK = 32
 """Images in one part of a result: what a kill can cost, and what a method holds in memory at once."""
-SHOWN = 5
-"""Names of classes in an error; there may be hundreds."""
+STEP = 16
+"""The same in a race, which is judged after each part."""
 
 
 @final
@@ -34,11 +35,13 @@ class Group:
     classifier: Classifier
     digest: str
     """The classifier's when the study was planned."""
+    chunk: int = CHUNK
+    """Images in one part of a result."""
 
     @property
     def chunks(self) -> int:
         """How many parts a result has."""
-        return -(-len(self.dataset) // CHUNK)
+        return -(-len(self.dataset) // self.chunk)
 
 
 @final
@@ -77,6 +80,10 @@ def plan(config: StudyConfig) -> Plan:
     datasets = [
         (choice, DATASETS[choice.name].function(**choice.params)) for choice in _choices(DATASETS, config.datasets)
     ]
+    step = CHUNK
+    if config.race is not None:
+        # what comes first must be a fair sample of all: most datasets are sorted by class
+        step, datasets = STEP, [(choice, shuffled(dataset, config.seed)) for choice, dataset in datasets]
     classifiers = [_classifier(model, config.device) for model in config.models]
     for (_, dataset), classifier in product(datasets, classifiers):
         _check_fit(dataset, classifier)
@@ -87,7 +94,7 @@ def plan(config: StudyConfig) -> Plan:
             )
     models = [(classifier, classifier.digest) for classifier in classifiers]
     groups = {  # the same images seen by the same network are one group, however often they are named
-        (dataset.name, dataset.revision, model.name, digest): Group(dataset, choice, model, digest)
+        (dataset.name, dataset.revision, model.name, digest): Group(dataset, choice, model, digest, step)
         for (choice, dataset), (model, digest) in product(datasets, models)
     }
     named = tuple(
@@ -133,11 +140,6 @@ def _check_fit(dataset: Dataset, classifier: Classifier) -> None:
         first = next((k for k, (one, other) in enumerate(zip(names, there, strict=False)) if one != other), -1)
         where = f" (class {first} is '{names[first]}' and '{there[first]}')" if first >= SHOWN else ""
         raise VexbenchError(
-            f"the model '{classifier.name}' knows the classes {_some(names)}, but dataset '{dataset.name}' has "
-            f"{_some(there)}{where}; use a model trained on these classes."
+            f"the model '{classifier.name}' knows the classes {some(names)}, but dataset '{dataset.name}' has "
+            f"{some(there)}{where}; use a model trained on these classes."
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

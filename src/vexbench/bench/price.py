@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vexbench.bench.material import ABSENT, ANY_SIZE, load_pixels
-from vexbench.bench.plan import CHUNK, Group, Plan
+from vexbench.bench.plan import Group, Plan
 from vexbench.bench.records import as_images
 from vexbench.bench.standin import Meter, Work, stand_in
 from vexbench.errors import NotApplicable, VexbenchError
@@ -415,7 +415,8 @@ class Gauge:
 
     def cell(self) -> float:
         """Seconds to write down one result."""
-        table = pl.DataFrame({"image": [f"image {row}" for row in range(CHUNK)], "score": [0.0] * CHUNK})
+        rows = self.group.chunk
+        table = pl.DataFrame({"image": [f"image {row}" for row in range(rows)], "score": [0.0] * rows})
         with tempfile.TemporaryDirectory() as folder:
             taken = [
                 self._seconds(partial(files.write_part, Path(folder) / "one.parquet", part, table)) for part in range(4)

@@ -1,6 +1,9 @@
 """Run a plan into a store, part by part; what is there already is never computed again."""
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from ctypes import CDLL
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +18,7 @@ from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.material import Material, home_of, prepare, references_of, rows_of
 from vexbench.bench.plan import Group, Plan, plan, shown
+from vexbench.bench.racing import Race
 from vexbench.bench.records import noted, record_failure
 from vexbench.bench.result import Result
 from vexbench.bench.syntheses import Sitting, Studio
@@ -26,6 +30,10 @@ from vexbench.results.provenance import provenance
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many parts are done, and how many there are."""
+
+
+M_ARENA_MAX = -8
+"""The name of that setting in glibc's malloc.h."""
 
 
 @final
@@ -55,6 +63,7 @@ def run(
     """
     study = plan(config)
     _claim(study)
+    one_arena()
     for path in files.mendable(config.out):
         path.unlink()
     runner = Runner(study, progress)
@@ -86,8 +95,10 @@ def _claim(study: Plan) -> None:
     if store.study.exists():
         described = files.read_json(store.study)
         before = described["config"]
-        # more datasets, models, methods or metrics may join a study; what decides its numbers may not change
-        changed = [key for key in ("seed", "target", "preset") if before.get(key) != config[key]]
+        # more datasets, models, methods or metrics may join a study; what decides its numbers
+        # may not change; nor, where one stops for the sake of another, who takes part in a race
+        fixed = ("seed", "target", "preset", "race", *(("methods", "metrics") if config["race"] else ()))
+        changed = [key for key in fixed if before.get(key) != config[key]]
         if changed:
             raise VexbenchError(
                 f"{store.root} holds a study with another {' and '.join(changed)} "
@@ -119,6 +130,18 @@ def _name(item: str | dict[str, Any]) -> str:
     return f"{item['name']}({params})" if params else item["name"]
 
 
+def one_arena() -> None:
+    """Let all threads take memory from one place: glibc gives each its own, and none takes up what others freed."""
+    with suppress(OSError, AttributeError):  # another C library
+        CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Give the system the memory that glibc keeps for later: a long study's would grow with its first chunks."""
+    with suppress(OSError, AttributeError):
+        CDLL(None).malloc_trim(0)
+
+
 @final
 class Runner:
     """A plan at work; tasks are independent of each other."""
@@ -127,6 +150,7 @@ class Runner:
         self.study, self._progress = study, progress
         self._done = 0
         self._material: Material | None = None
+        self._race = Race(study) if study.config.race else None
         self._studio = Studio(study, self._home)
         self._total = len(study.metrics) * len(study.methods) * sum(group.chunks for group in study.groups)
         self._total += len(study.syntheses) * len(study.groups)
@@ -161,6 +185,11 @@ class Runner:
         if (place / "failed.json").exists():
             return
         self._describe(group, method)
+        if self._race:
+            lacking, before = self._race.going(group, method, task.chunk, lacking), len(lacking)
+            self._done += before - len(lacking)
+            if not lacking:
+                return
         material = self._material_of(group, task.chunk)
         maps = self._maps(method, material)
         if maps is None:
@@ -177,7 +206,10 @@ class Runner:
             else:
                 table = pl.DataFrame({"image": material.predictions["image"], "score": scores.double().cpu().numpy()})
                 files.write_part(path, task.chunk, table)
+            give_back()
             self._done += 1
+        gc.collect()
+        give_back()
         self._progress(METHODS[method.name].title, self._done, self._total)
         if task.chunk == group.chunks - 1:
             self._merge(group, method)
@@ -201,6 +233,8 @@ class Runner:
             for method in self.study.methods:
                 self._describe(group, method)
                 self._merge(group, method)
+                if self._race:
+                    self._merge_stopped(group, method)
         described = files.read_json(self.study.store.study)
         last = (described["provenance"].get("resumed") or [described["provenance"]])[-1]
         if "finished" not in last:
@@ -225,6 +259,15 @@ class Runner:
         for path in paths:
             if files.parts(path) >= set(everything):
                 files.finish(path, group.chunks)
+
+    def _merge_stopped(self, group: Group, method: Choice) -> None:
+        """Merge what a race has settled: at its end, all that has not failed and is not whole."""
+        place = self.study.store.method(self._home(group), method)
+        paths = [place / "maps.zarr", *(self.study.store.metric(place, metric) for metric in self.study.metrics)]
+        for path in paths:
+            failed = (place / "failed.json").exists() or path.with_suffix(".failed.json").exists()
+            if not failed and (n := len(files.parts(path))):
+                files.finish(path, n)
 
     def _material_of(self, group: Group, chunk: int) -> Material:
         before = self._material

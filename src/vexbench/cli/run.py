@@ -8,6 +8,8 @@ from vexbench.cli import asked
 
 QUIET = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+RACE = 0.95
+"""The confidence of --race; a study file may ask for another."""
 
 
 def run(
@@ -25,6 +27,9 @@ def run(
     seed: asked.Seed = None,
     device: asked.Device = None,
     batch_size: asked.BatchSize = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Stop a method on a metric once its place is settled, at 95 % confidence.")
+    ] = False,
     report: Annotated[bool, typer.Option(help="Render the report at the end.")] = True,
 ) -> None:
     """Explain, score and report: every dataset × model × method × metric of a study.
@@ -69,6 +74,7 @@ def run(
         seed=seed,
         device=device,
         batch_size=batch_size,
+        race=RACE if race else None,
         out=out,
     )
 

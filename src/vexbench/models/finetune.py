@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch.nn import functional
 
-from vexbench.errors import VexbenchError
+from vexbench.errors import VexbenchError, some
 from vexbench.models.base import Classifier
 from vexbench.models.card import make_card
 from vexbench.models.checkpoint import CARD, load_classifier, save_checkpoint
@@ -52,8 +52,8 @@ def finetune(
     train_set, test_set = open_splits(data, params, original.input_size or 96)
     if train_set.class_names != original.class_names:
         raise VexbenchError(
-            f"{checkpoint} knows the classes {', '.join(original.class_names or ())}, but {train_set.title} has "
-            f"{', '.join(train_set.class_names)}; give the data that it was trained on."
+            f"{checkpoint} knows the classes {some(original.class_names or ())}, but {train_set.title} has "
+            f"{some(train_set.class_names)}; give the data that it was trained on."
         )
     size = original.input_size or 96
     material = gather(train_set, test_set, size=size, validation=0.1, seed=seed, console=console)

@@ -9,6 +9,7 @@ import numpy as np
 from vexbench.report.palette import axis_question, axis_title
 from vexbench.report.words import listing, number, plural, share, span
 from vexbench.stats.bootstrap import DRAWS, FEWEST, LEVEL
+from vexbench.stats.race import TOP
 from vexbench.stats.ranking import Ranks
 from vexbench.stats.summary import Summary
 
@@ -96,9 +97,23 @@ def support(summary: Summary) -> list[str]:
     ]
     if sparse:
         told.append(f"Not in the ranking, for want of {FEWEST} images with a score: {listing(sparse)}.")
+    if summary.stopped.any():
+        told.append(_race(summary))
     if summary.result.total < FEW:
         told.append(f"With only {images}, intervals are rough.")
     return told
+
+
+def _race(summary: Summary) -> str:
+    """What a race has stopped, and when."""
+    stopped, seen = summary.stopped, summary.seen[summary.stopped]
+    when = str(seen.min()) if seen.min() == seen.max() else f"{seen.min()} to {seen.max()}"
+    level = f" at {share(summary.group.race)}" if summary.group.race else ""
+    return (
+        f"A race: {int(stopped.sum())} of {stopped.size} methods × metrics were stopped after {when} of "
+        f"{plural(summary.result.total, 'image')}, their place settled{level}: that they are among the first "
+        f"{TOP}, and where, or not. Methods are ranked by the images that both have seen."
+    )
 
 
 def findings(summary: Summary) -> list[Finding]:

@@ -68,7 +68,8 @@ def panels(group: Group) -> tuple[Panel, ...]:
     Typical is the correct image whose probability is the median; without an error, the least sure correct one follows.
     """
     methods = tuple(method for method in group.methods if group.has_maps(method))
-    shown = [_shown(group, row) for row in range(len(group.predictions))]
+    # after a race some methods have maps of the first images only
+    shown = [_shown(group, row) for row in range(min(map(group.mapped, methods), default=len(group.predictions)))]
     by_class: dict[str, list[Shown]] = {}
     for name in group.class_names:
         by_class[name] = []

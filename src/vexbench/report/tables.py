@@ -67,6 +67,7 @@ def _cell(summary: Summary, i: int, j: int, mark: Mark) -> Cell:
             reason = "over budget" if failure.over_budget else "failed"
         return Cell(None, "–", reason, "", "")
     defined = "" if estimate.defined == estimate.total else f"{estimate.defined} of {estimate.total}"
+    defined += ", settled" * bool(summary.stopped[i, j])
     spread = "" if estimate.low == estimate.high else span(estimate.low, estimate.high)
     return Cell(estimate.mean, number(estimate.mean), spread, defined, mark)
 
@@ -149,7 +150,7 @@ def scores_frame(summary: Summary) -> pl.DataFrame:
                 "low": estimate.low if np.isfinite(estimate.low) else None,
                 "high": estimate.high if np.isfinite(estimate.high) else None,
                 "defined": estimate.defined,
-                "images": estimate.total,
+                "images": int(summary.seen[i, j]),
                 "beats_random": None if verdicts is None or np.isnan(verdicts[i, j]) else bool(verdicts[i, j] > 0),
             }
             for i in summary.order

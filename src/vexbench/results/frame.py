@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Float, Num, UInt8
 
 from vexbench.results.record import AXES, FAMILIES, Failure, MethodRecord, MetricRecord, Record, SynthesisRecord, place
-from vexbench.results.store import Store, parts, read_array, read_frame, read_json
+from vexbench.results.store import Store, array_length, parts, read_array, read_frame, read_json
 
 COLUMNS = {
     "dataset": pl.String,
@@ -45,6 +45,8 @@ class Group:
     failures: tuple[Failure, ...]
     pending: tuple[str, ...]
     syntheses: tuple[SynthesisRecord, ...] = ()
+    race: float | None = None
+    """The confidence of the race, where it was one."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -108,6 +110,11 @@ class Group:
             dtype=bool,
         ).reshape(len(self.methods), len(self.metrics))
 
+    def seen(self, method: MethodRecord, metric: MetricRecord) -> int:
+        """How many images have been asked, the first ones of `predictions`: fewer than all where a race has stopped."""
+        cell = self.cells.get((method.key, metric.key))
+        return len(self.predictions) if cell is None else len(cell)
+
     def images(self, rows: Sequence[int]) -> UInt8[np.ndarray, "N H W 3"]:
         """The images in these rows of `predictions`, as the model saw them."""
         return read_array(self.directory / "images.zarr", list(rows))
@@ -120,14 +127,19 @@ class Group:
         """The synthesised images in these rows of its `scores`."""
         return read_array(self.directory / synthesis.key / "images.zarr", list(rows))
 
+    def mapped(self, method: MethodRecord) -> int:
+        """How many images, the first ones of `predictions`, the method has explained."""
+        path = self.directory / method.key / "maps.zarr"
+        return array_length(path) if path.is_dir() else 0
+
     def has_maps(self, method: MethodRecord) -> bool:
         """Whether the method's maps are there already."""
         return (self.directory / method.key / "maps.zarr").is_dir()
 
     def frame(self) -> pl.DataFrame:
-        """One row per score, with the columns of `COLUMNS`."""
+        """One row per score, with the columns of `COLUMNS`; none of images that a race did not come to."""
         tables = [
-            _aligned(self.predictions, cell).select(
+            self.predictions.join(cell.select("image", "score"), on="image", maintain_order="left").select(
                 dataset=pl.lit(self.dataset_name),
                 model=pl.lit(self.model_name),
                 method=pl.lit(method.id),
@@ -237,6 +249,7 @@ def _group(
         failures,
         (),
         syntheses,
+        config.get("race"),
     )
     return replace(group, pending=tuple(_pending(group, config)))
 

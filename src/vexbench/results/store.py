@@ -128,6 +128,15 @@ def read_part(path: Path, index: int) -> np.ndarray:
     return np.array(_read_npy(_part(path, index)))
 
 
+def read_rows(path: Path, n: int) -> pl.DataFrame | None:
+    """Read what is there of the first `n` parts of a frame, or all of it where it is finished; None if nothing is."""
+    if path.exists():
+        return read_frame(path)
+    there = parts(path)
+    frames = [read_frame(_part(path, index)) for index in range(n) if index in there]
+    return pl.concat(frames) if frames else None
+
+
 def finish(path: Path, n: int) -> None:
     """Merge the `n` parts, in order, into `path`, and remove them; does nothing where it is done.
 
@@ -171,6 +180,12 @@ def read_array(path: Path, rows: slice | list[int] | None = None) -> np.ndarray:
         return np.asarray(
             array[:] if rows is None else array.oindex[rows if isinstance(rows, slice) else np.asarray(rows, int)]
         )
+
+
+def array_length(path: Path) -> int:
+    """How many rows an array has."""
+    with _reading(path):
+        return zarr.open_array(path, mode="r").shape[0]
 
 
 def _read_npy(path: Path) -> np.ndarray:

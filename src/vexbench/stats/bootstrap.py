@@ -52,9 +52,13 @@ def weights(images: int, *, draws: int = DRAWS, seed: int = 0) -> Float[np.ndarr
 
 def bootstrap(scores: Float[np.ndarray, "images methods metrics"], *, draws: int = DRAWS, seed: int = 0) -> Bootstrap:
     """Average over the images, and over draws of the images that all methods and metrics share."""
+    return means(scores, weights(len(scores), draws=draws, seed=seed))
+
+
+def means(scores: Float[np.ndarray, "images methods metrics"], drawn: Float[np.ndarray, "draws images"]) -> Bootstrap:
+    """Average over the images, and over these draws of them."""
     images, methods, metrics = scores.shape
-    defined = np.isfinite(scores)
-    drawn = weights(images, draws=draws, seed=seed)
+    defined, draws = np.isfinite(scores), len(drawn)
     flat, mask = np.where(defined, scores, 0.0).reshape(images, -1), defined.reshape(images, -1).astype(float)
     return Bootstrap(
         _ratio(flat.sum(0), mask.sum(0)).reshape(methods, metrics),

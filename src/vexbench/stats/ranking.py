@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from vexbench.stats.bootstrap import FEWEST, Bootstrap, interval
+from vexbench.stats.bootstrap import FEWEST, Bootstrap, interval, means
 
 TIE = 1e-4
 """Means that differ by less than this share are equal: CAM and Grad-CAM differ by rounding only on some networks."""
@@ -55,16 +55,36 @@ def rank(
     """
     signed = np.where(higher, values, -values)
     signed = np.where(np.isnan(signed), -np.inf, signed)
-    size = np.where(np.isfinite(signed), np.abs(signed), 0.0)
     ranks = np.ones(signed.shape)
     # one rival at a time: all pairs at once would be methods² × metrics × draws numbers
     for rival in range(signed.shape[-2]):
-        other = signed[..., rival : rival + 1, :]
-        with np.errstate(invalid="ignore"):  # inf - inf: two undefined scores are equal
-            ahead = other - signed
-        tie = np.isnan(ahead) | (np.abs(ahead) <= TIE * np.maximum(size, size[..., rival : rival + 1, :]))
-        ranks += np.where(tie, 0.5, ahead > 0)
+        ranks += _behind(signed, signed[..., rival : rival + 1, :])
     return ranks - 0.5
+
+
+def rank_shared(
+    values: Float[np.ndarray, "stages *draws methods"], stage: Int[np.ndarray, " methods"], higher: bool
+) -> Float[np.ndarray, "*draws methods"]:
+    """Rank on one metric where some methods were stopped: two are compared at the stage that both came to.
+
+    `values` are the means at each stage, of which a method's own, in `stage`, is the last that it has.
+    """
+    signed = np.where(np.isnan(values), -np.inf, values if higher else -values)
+    every = np.arange(len(stage))
+    ranks = np.ones(signed.shape[1:])
+    for rival in every:
+        at = np.minimum(stage, stage[rival])
+        # indices around a slice: numpy puts their axis first
+        ranks += np.moveaxis(_behind(signed[at, ..., every], signed[at, ..., rival]), 0, -1)
+    return ranks - 0.5
+
+
+def _behind(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """1 where the other is better, 1/2 where they are equal."""
+    size = np.maximum(*(np.where(np.isfinite(side), np.abs(side), 0.0) for side in (one, other)))
+    with np.errstate(invalid="ignore"):  # inf - inf: two undefined scores are equal
+        ahead = other - one
+    return np.where(np.isnan(ahead) | (np.abs(ahead) <= TIE * size), 0.5, ahead > 0)
 
 
 @final
@@ -93,6 +113,27 @@ def rank_table(result: Bootstrap, higher: Bool[np.ndarray, " metrics"]) -> RankT
     enough = result.defined >= FEWEST
     mean, draws = np.where(enough, result.mean, np.nan), np.where(enough, result.draws, np.nan)
     return RankTable(rank(mean, higher), rank(draws, higher))
+
+
+def rank_raced(
+    table: RankTable,
+    scores: Float[np.ndarray, "images methods metrics"],
+    seen: Int[np.ndarray, "methods metrics"],
+    higher: Bool[np.ndarray, " metrics"],
+    *,
+    draws: Float[np.ndarray, "draws images"],
+) -> RankTable:
+    """The ranks again on the metrics on which a race stopped methods, each pair by the images that both have seen.
+
+    Methods that saw more images than others have another mean for that alone: some images are harder for all.
+    """
+    mean, drawn = table.mean.copy(), table.draws.copy()
+    for j in np.flatnonzero((seen < len(scores)).any(0)):
+        counts, stage = np.unique(seen[:, j], return_inverse=True)
+        stages = [means(scores[:n, :, [j]], draws[:, :n]) for n in counts]
+        mean[:, j] = rank_shared(np.stack([one.mean[:, 0] for one in stages]), stage, bool(higher[j]))
+        drawn[:, :, j] = rank_shared(np.stack([one.draws[:, :, 0] for one in stages]), stage, bool(higher[j]))
+    return RankTable(mean, drawn)
 
 
 def better(

@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import final
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from vexbench.results.frame import Group
 from vexbench.results.record import APART, AXES, MethodRecord, MetricRecord
 from vexbench.stats.bootstrap import FEWEST, Bootstrap, Estimate, bootstrap, weights
-from vexbench.stats.ranking import Ranks, RankTable, better, rank_table
+from vexbench.stats.ranking import Ranks, RankTable, better, rank_raced, rank_table
 from vexbench.stats.tradeoff import front
 
 COSTS = ("passes", "seconds_ratio")
@@ -77,7 +77,21 @@ class Summary:
     @cached_property
     def ranks(self) -> RankTable:
         """Ranks on each metric."""
-        return rank_table(self.result, self.higher)
+        table = rank_table(self.result, self.higher)
+        if not self.stopped.any():
+            return table
+        return rank_raced(table, self.scores, self.seen, self.higher, draws=self.draws)
+
+    @cached_property
+    def seen(self) -> Int[np.ndarray, "methods metrics"]:
+        """How many images each method was asked of on each metric, the same ones first."""
+        rows = [[self.group.seen(method, metric) for metric in self.metrics] for method in self.methods]
+        return np.array(rows, dtype=int).reshape(len(self.methods), len(self.metrics))
+
+    @property
+    def stopped(self) -> Bool[np.ndarray, "methods metrics"]:
+        """Where a race has stopped."""
+        return self.seen < self.result.total
 
     @cached_property
     def overall(self) -> Ranks | None:
@@ -117,8 +131,12 @@ class Summary:
         quality = [j for j, metric in enumerate(self.metrics) if metric.family != "cost"]
         scores = self.scores[:, :, quality]
         size = np.abs(np.nan_to_num(scores)).max((0, 1), initial=0)
+        # the images that all of them have come to
+        asked = np.arange(len(scores))[:, None] < self.seen[list(which)][:, quality].min(0)
         first = scores[:, which[0]]
-        return all(np.isclose(scores[:, i], first, NEARLY, NEARLY * size, equal_nan=True).all() for i in which[1:])
+        return all(
+            (np.isclose(scores[:, i], first, NEARLY, NEARLY * size, equal_nan=True) | ~asked).all() for i in which[1:]
+        )
 
     def estimate(self, method: int, metric: int) -> Estimate:
         """The mean of a method on a metric."""

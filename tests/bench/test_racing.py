@@ -1,0 +1,125 @@
+"""Races: what is settled is not computed, and a race that was interrupted stops the same cells."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import vexbench as vb
+from vexbench.errors import VexbenchError
+from vexbench.results.frame import load
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("photographs")
+    draw = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir()
+        for number in range(24):
+            Image.fromarray(draw.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def classifier() -> vb.Classifier:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)
+    )
+    return vb.Classifier(network, class_names=["cat", "dog"], input_size=20)
+
+
+def study(photographs: Path, classifier: vb.Classifier, out: Path, **changes) -> vb.StudyConfig:
+    settings = {
+        "datasets": [{"name": "folder", "root": str(photographs)}],
+        "models": [classifier],
+        "methods": ["saliency", "cam", "grad_cam", "random", "centre_gaussian", "sobel_edges", "input_intensity"],
+        "metrics": ["sparseness", {"name": "deletion", "steps": 4}, "passes"],
+        "out": out,
+        "race": 0.95,
+    }
+    return vb.StudyConfig(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def raced(photographs, classifier, tmp_path_factory) -> pl.DataFrame:
+    return vb.run(study(photographs, classifier, tmp_path_factory.mktemp("raced") / "study")).frame()
+
+
+def test_settled_cells_are_stopped_and_unsettled_ones_are_not(raced):
+    images = {(method, metric): n for method, metric, n in raced.group_by("method", "metric").len().iter_rows()}
+    assert images["random", "sparseness"] < 48
+    assert set(images.values()) <= {16, 32, 48}
+    # of two methods that are one here, neither waits for the other
+    assert images["cam", "sparseness"] == images["grad_cam", "sparseness"] < 48
+    for method in ("saliency", "random", "centre_gaussian"):
+        raced_metrics = (images[method, "sparseness"], images[method, "deletion"])
+        assert images[method, "passes"] == max(raced_metrics)
+
+
+def test_what_was_computed_equals_the_full_study(raced, photographs, classifier, tmp_path):
+    full = vb.run(study(photographs, classifier, tmp_path / "full", race=None)).frame()
+    key = ["method", "metric", "image"]
+    both = raced.join(full, on=key, suffix="_full")
+    assert len(both) == len(raced) < len(full)
+    assert both["score"].to_numpy() == pytest.approx(both["score_full"].to_numpy(), abs=1e-6)
+
+
+def test_first_images_are_a_fair_sample(raced):
+    first = raced.filter(method="random", metric="sparseness")["image"]
+    assert len({name.split("/")[0] for name in first[:16]}) == 2
+
+
+@pytest.mark.parametrize("stop", [3, 30, 52])
+def test_interrupted_race_stops_the_same_cells(raced, photographs, classifier, tmp_path, stop):
+    seen = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == stop:
+            raise KeyboardInterrupt
+
+    config = study(photographs, classifier, tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        vb.run(config, progress=interrupt)
+    assert vb.run(config).frame().equals(raced)
+    assert not load(config.out).pending
+
+
+def test_finished_race_is_left_alone(photographs, classifier, tmp_path, monkeypatch):
+    config = study(photographs, classifier, tmp_path / "study")
+    vb.run(config)
+    before = {path: path.stat().st_mtime_ns for path in config.out.rglob("*") if path.is_file()}
+    monkeypatch.setattr("vexbench.bench.run.maps_of", lambda *_: pytest.fail("explained again"))
+    vb.run(config)
+    assert {path: path.stat().st_mtime_ns for path in config.out.rglob("*") if path.is_file()} == before
+
+
+def test_metric_that_is_not_defined_stops_no_race(photographs, classifier, tmp_path):
+    config = study(photographs, classifier, tmp_path / "study", metrics=["sparseness", "pointing_game", "passes"])
+    frame = vb.run(config).frame()
+    assert set(frame["metric"]) == {"sparseness", "passes"}
+    assert len(frame.filter(method="random", metric="passes")) < 48
+
+
+@pytest.mark.parametrize(
+    ("changes", "changed"),
+    [({"race": 0.9}, "race"), ({"race": None}, "race"), ({"methods": ["saliency", "cam"]}, "methods")],
+)
+def test_race_keeps_its_rules(photographs, classifier, tmp_path, changes, changed):
+    few = {"methods": ["saliency"], "metrics": ["sparseness"]}
+    vb.run(study(photographs, classifier, tmp_path / "study", **few))
+    with pytest.raises(VexbenchError, match=f"another {changed}"):
+        vb.run(study(photographs, classifier, tmp_path / "study", **{**few, **changes}))
+
+
+@pytest.mark.parametrize("race", [0.0, 0.5, 1.0, 95])
+def test_confidence_that_is_none_is_refused(race):
+    with pytest.raises(VexbenchError, match="race"):
+        vb.StudyConfig(race=race)
