@@ -4,10 +4,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
+from time import perf_counter
 from typing import Final, NamedTuple, final
 
+from vexbench.bench.gauge import Gauge
 from vexbench.bench.plan import Group, Plan
-from vexbench.bench.price import Call, Gauge, MethodPrice, MetricPrice, Price
+from vexbench.bench.price import Call, MethodPrice, MetricPrice, Price
 
 CHEAP: Final = 8
 """Passes per image up to which a result is never left out: it would save next to nothing."""
@@ -191,8 +193,6 @@ class Estimate:
 
 def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estimate:
     """Count and time for a few seconds what a study will take; `told` hears what is looked at."""
-    from time import perf_counter
-
     start, bills = perf_counter(), list[Bill]()
     for group in study.groups:
         gauge = Gauge(study, group)
@@ -203,10 +203,8 @@ def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estim
         for choice in study.metrics:
             told(choice.name)
             metrics.append(gauge.metric(choice))
-        count, writing = len(group.dataset), gauge.cell()
-        classes = gauge.real.classes(gauge.images)
-        fixed = count * (gauge.shared().each + gauge.plain)
-        for choice in study.syntheses:
-            fixed += classes * gauge.synthesis(choice).each
-        bills.append(Bill(group, tuple(methods), tuple(metrics), fixed, writing, gauge.scored))
+        pace, classes = gauge.pace, gauge.real.classes(gauge.images)
+        fixed = len(group.dataset) * (gauge.shared() + pace.units["plain"])
+        fixed += classes * sum(map(pace.synthesis, study.syntheses))
+        bills.append(Bill(group, tuple(methods), tuple(metrics), fixed, pace.writing(), pace.units["scored"]))
     return Estimate(study, tuple(bills), perf_counter() - start)
