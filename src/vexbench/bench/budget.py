@@ -1,5 +1,6 @@
 """A budget kept: what costs most is left out, and noted as over budget, until a larger budget takes it up again."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -54,8 +55,8 @@ def keep(study: Plan, told: Callable[[str], None]) -> None:
     if dropped:
         told(
             f"about {span_of(found.seconds())}, and the budget is {study.config.budget}: {len(dropped)} of "
-            f"{len(everything)} results are left out, about {span_of(rest)} are left; over budget: "
-            f"{'; '.join(_named(study, dropped))}"
+            f"{len(everything)} results are left out, about {span_of(rest)} remain. Over budget: "
+            f"{', '.join(_named(study, dropped))}."
         )
     _note(study, dropped, mark)
 
@@ -91,18 +92,15 @@ def _bound(study: Plan) -> float:
         with torch.no_grad():
             group.classifier.logits(images)
         each = (perf_counter() - start) / len(images)
-        explained = sum(
-            _guess(choice.params, METHODS[choice.name].family == "perturbation") for choice in study.methods
-        )
+        maps = sum(_guess(choice.params, METHODS[choice.name].family == "perturbation") for choice in study.methods)
         asked = sum(
-            _guess(choice.params, "stages" in choice.params) if "explain" in METRICS[choice.name].needs else 0
+            _guess(choice.params, "stages" in choice.params)
             for choice in study.metrics
+            if "explain" in METRICS[choice.name].needs
         )
         own = sum(_guess(choice.params, False) for choice in study.metrics)
-        total += each * len(group.dataset) * (4 * explained * (1 + asked) + own * len(study.methods))
+        total += each * len(group.dataset) * (4 * maps * (1 + asked) + own * len(study.methods))
     return total
-
-    return torch.no_grad()
 
 
 def _guess(params: dict[str, Any], many: bool) -> int:
@@ -124,11 +122,12 @@ def _missing(study: Plan) -> Iterator[Place]:
 
 
 def _named(study: Plan, dropped: list[Place]) -> list[str]:
-    """What was left out, method by method."""
-    by_method = dict[str, list[str]]()
-    for place in dropped:
-        by_method.setdefault(study.methods[place.method].name, []).append(study.metrics[place.metric].name)
-    return [f"{name}: {', '.join(dict.fromkeys(metrics))}" for name, metrics in by_method.items()]
+    """What was left out: methods as a whole, and metrics of some."""
+    by_method = Counter((place.group, place.method) for place in dropped)
+    whole = {method for method, count in by_method.items() if count == len(study.metrics)}
+    rest = Counter(study.metrics[p.metric].name for p in dropped if (p.group, p.method) not in whole)
+    methods = dict.fromkeys(study.methods[method].name for _, method in sorted(whole))
+    return [*methods, *(f"{name} ({count} method{'s' * (count > 1)})" for name, count in rest.items())]
 
 
 def _note(study: Plan, dropped: list[Place], mark: str) -> None:

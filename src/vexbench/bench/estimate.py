@@ -82,12 +82,13 @@ class Bill:
                     paid.add(key)
             yield metric, seconds
 
-    def once(self, metrics: Iterable[int]) -> float:
-        """Seconds of what metrics ask once for all methods."""
-        wanted = dict[Hashable, Price]()
+    def once(self, metrics: Iterable[int]) -> Iterator[tuple[int, float]]:
+        """Seconds of what metrics ask once for all methods; paid by the first that asks for it."""
+        paid = set[Hashable]()
         for metric in metrics:
-            wanted.update(self.metrics[metric].once or {})
-        return sum(map(self.over, wanted.values()))
+            wanted = self.metrics[metric].once or {}
+            yield metric, sum(self.over(price) for key, price in wanted.items() if key not in paid)
+            paid.update(wanted)
 
     def passes(self, method: int, metric: int) -> float:
         """Passes forward and backward per image that the metric and the explanations it asks for take."""
@@ -121,13 +122,14 @@ class Estimate:
                 continue
             used.update(metric for metric in kept if not bill.metrics[metric].reason)
             total += bill.maps(method) + sum(seconds for _, seconds in bill.cells(method, kept))
-        return total + bill.once(sorted(used))
+        return total + sum(seconds for _, seconds in bill.once(sorted(used)))
 
-    def table(self) -> list[tuple[Place, float, float]]:
-        """Every cell with its seconds, and its passes per image."""
+    def table(self, only: Bill | None = None) -> list[tuple[Place, float, float]]:
+        """Every cell, or those of one group, with its seconds, and its passes per image."""
         return [
             (Place(number, method, metric), seconds, bill.passes(method, metric))
             for number, bill in enumerate(self.bills)
+            if only is None or only is bill
             for method in range(len(bill.methods))
             for metric, seconds in bill.cells(method, range(len(bill.metrics)))
         ]

@@ -65,12 +65,13 @@ class MethodPrice:
                 if self.held > attacks.GRAPH or (self.graph is None and tried > 1):
                     continue  # as the attack does without a gradient
                 price = self.graph or self.again
+            price = price._replace(each=price.each * call.area)
             if call.alone:
                 # one image of a chunk, whatever there is beside it, in passes of four
                 passes = max(1.0, price.forward)
-                total = total.plus(Price(price.each * call.area * ALIGNED * ceil(passes / ALIGNED) / passes))
+                total = total.plus(Price(price.each * ALIGNED * ceil(passes / ALIGNED) / passes))
             else:
-                total = total.plus(price, call.share * call.area)
+                total = total.plus(price, call.share)
         return total
 
 

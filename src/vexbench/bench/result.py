@@ -20,7 +20,7 @@ class Result:
     def frame(self) -> pl.DataFrame:
         """One row per image and score.
 
-        Columns: dataset, model, method, params, metric, image, target, predicted, correct, score.
+        Columns: dataset, model, method, params, metric, image, target, predicted, correct, score, note (what is over budget).
         """
         return frame(self.out)
 

@@ -8,9 +8,12 @@ from vexbench.cli import asked
 
 if TYPE_CHECKING:
     from vexbench.bench.estimate import Estimate
+    from vexbench.registry import Choice
 
 TOP = 8
-"""Cells, methods and metrics that are told of: those that cost most."""
+"""Methods and metrics that are told of: those that cost most."""
+CELLS = 12
+"""The same of results."""
 
 
 def plan(
@@ -75,38 +78,35 @@ def _plain(found: "Estimate") -> dict[str, Any]:
 
     from vexbench.bench.presets import seconds_of
 
-    study = found.study
-    cells = list[dict[str, Any]]()
+    study, cells, maps = found.study, list[dict[str, Any]](), list[dict[str, Any]]()
     by_method, by_metric = (defaultdict[str, float](float) for _ in range(2))
-    names = [_names(choices) for choices in (study.methods, study.metrics)]
-    for place, seconds, passes in found.table():
-        bill = found.bills[place.group]
-        method, metric = names[0][place.method], names[1][place.metric]
-        reason = bill.methods[place.method].reason or bill.metrics[place.metric].reason
-        cell: dict[str, Any] = {
-            "dataset": bill.group.dataset.name,
-            "model": bill.group.classifier.name,
-            "method": method,
-            "metric": metric,
-            "passes": round(passes, 2),
-            "seconds": round(seconds, 3),
-        }
-        cells.append(cell | ({"reason": reason} if reason else {}))
-        by_method[method] += seconds
-        by_metric[metric] += seconds
-    maps = list[dict[str, Any]]()
+    methods, metrics = (_names(choices) for choices in (study.methods, study.metrics))
     for bill in found.bills:
-        for number, price in enumerate(bill.methods):
+        where = {"dataset": bill.group.dataset.name, "model": bill.group.classifier.name}
+        for name, (number, price) in zip(methods, enumerate(bill.methods), strict=True):
             seconds = 0.0 if price.reason else bill.maps(number)
-            by_method[names[0][number]] += seconds
-            again = price.again
-            entry = {"method": names[0][number], "passes": round(again.forward + again.backward, 2)}
-            maps.append({**entry, "partial": round(again.partial, 2), "seconds": round(seconds, 3)})
-    total = found.seconds()
+            passes = {"passes": round(price.again.forward + price.again.backward, 2), "partial": price.again.partial}
+            maps.append({**where, "method": name, **passes, "seconds": round(seconds, 3)})
+            by_method[name] += seconds
+        for number, seconds in bill.once(range(len(metrics))):
+            by_metric[metrics[number]] += seconds
+        for place, seconds, passes in found.table(bill):
+            method, metric = methods[place.method], metrics[place.metric]
+            by_method[method] += seconds
+            by_metric[metric] += seconds
+            cell = {
+                **where,
+                "method": method,
+                "metric": metric,
+                "passes": round(passes, 2),
+                "seconds": round(seconds, 3),
+            }
+            reason = bill.methods[place.method].reason or bill.metrics[place.metric].reason
+            cells.append(cell | ({"reason": reason} if reason else {}))
     answer: dict[str, Any] = {
         "title": study.config.title,
         "images": sum(len(bill.group.dataset) for bill in found.bills),
-        "seconds": round(total, 1),
+        "seconds": round(found.seconds(), 1),
         "measured_in": round(found.measured, 1),
         "methods": _sorted(by_method),
         "metrics": _sorted(by_metric),
@@ -119,7 +119,7 @@ def _plain(found: "Estimate") -> dict[str, Any]:
         answer["budget"] = {
             "seconds": limit,
             "left": round(found.seconds(dropped), 1),
-            "over_budget": [[names[0][place.method], names[1][place.metric]] for place in dropped],
+            "over_budget": [[methods[place.method], metrics[place.metric]] for place in dropped],
         }
     return answer
 
@@ -129,13 +129,15 @@ def _sorted(seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(seconds[name], 2) for name in sorted(seconds, key=lambda name: -seconds[name])}
 
 
-def _names(choices: Any) -> list[str]:
+def _names(choices: "tuple[Choice, ...]") -> list[str]:
     """Ids, with parameters where one id is there more than once."""
     ids = [choice.name for choice in choices]
     return [f"{choice.name}({choice.label})" if ids.count(choice.name) > 1 else choice.name for choice in choices]
 
 
 def _print(told: dict[str, Any]) -> None:
+    from collections import Counter
+
     from rich.console import Console
     from rich.table import Table
 
@@ -143,39 +145,53 @@ def _print(told: dict[str, Any]) -> None:
 
     console = Console(highlight=False, markup=False, emoji=False)
     console = console if console.is_terminal else Console(width=100, highlight=False, markup=False, emoji=False)
-    total = told["seconds"] or 1.0
+    total, maps = told["seconds"] or 1.0, {entry["method"]: entry for entry in told["maps"]}
     console.print(
         f"{told['title']}\n{told['images']} images: about {span_of(told['seconds'])} on this machine "
         f"(measured in {span_of(told['measured_in'])})",
     )
 
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False, padding=(0, 1))
-        for number, column in enumerate(columns):
-            made.add_column(column, justify="right" if column in ("passes", "time", "share") else "left")
-            made.columns[number].no_wrap = True
-        return made
+    def show(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+        for column in columns:
+            left = column in ("method", "metric")
+            made.add_column(column, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+        for row in rows:
+            made.add_row(*row)
+        console.print(f"\n{title}")
+        console.print(made)
 
-    for what in ("methods", "metrics"):
-        shown = table(f"\nDearest {what}", what[:-1], "time", "share")
-        for name, seconds in list(told[what].items())[:TOP]:
-            shown.add_row(name, span_of(seconds), f"{seconds / total:.0%}")
-        console.print(shown)
-    shown = table("\nMaps", "method", "passes", "time")
-    for entry in told["maps"]:
-        shown.add_row(entry["method"], f"{entry['passes']:.0f}", span_of(entry["seconds"]))
-    console.print(shown)
-    shown = table("\nResults, passes per image", "method", "metric", "passes", "time", "share")
-    for cell in sorted(told["cells"], key=lambda cell: -cell["seconds"]):
-        if "reason" not in cell:
-            row = (f"{cell['passes']:.0f}", span_of(cell["seconds"]), f"{cell['seconds'] / total:.0%}")
-            shown.add_row(cell["method"], cell["metric"], *row)
-    console.print(shown)
-    reasons = {cell["reason"] for cell in told["cells"] if "reason" in cell}
-    for reason in sorted(reasons):
-        count = sum(cell.get("reason") == reason for cell in told["cells"])
-        console.print(f"not computed ({count}): {reason}")
+    def price(seconds: float) -> tuple[str, str]:
+        return span_of(seconds), f"{seconds / total:.0%}"
+
+    show(
+        "Dearest methods: passes and time of the maps, and time with all results",
+        ("method", "passes", "maps", "time", "share"),
+        [
+            (name, f"{maps[name]['passes']:.0f}", span_of(maps[name]["seconds"]), *price(seconds))
+            for name, seconds in list(told["methods"].items())[:TOP]
+        ],
+    )
+    rows = [(name, *price(seconds)) for name, seconds in list(told["metrics"].items())[:TOP]]
+    show("Dearest metrics", ("metric", "time", "share"), rows)
+    cells = sorted((cell for cell in told["cells"] if "reason" not in cell), key=lambda cell: -cell["seconds"])
+    show(
+        "Dearest results: passes per image, and time",
+        ("method", "metric", "passes", "time", "share"),
+        [(cell["method"], cell["metric"], f"{cell['passes']:.0f}", *price(cell["seconds"])) for cell in cells[:CELLS]],
+    )
+    if rest := cells[CELLS:]:
+        seconds = sum(cell["seconds"] for cell in rest)
+        console.print(f"and {len(rest)} others, {span_of(seconds)} ({seconds / total:.0%}); --json tells all")
+    for reason, count in Counter(cell["reason"] for cell in told["cells"] if "reason" in cell).items():
+        console.print(f"\nnot computed ({count}): {reason}")
     if budget := told.get("budget"):
-        console.print(f"\nover budget, with about {span_of(budget['left'])} left:")
+        by_method = dict[str, list[str]]()
         for method, metric in budget["over_budget"]:
-            console.print(f"  {method}, {metric}")
+            by_method.setdefault(method, []).append(metric)
+        console.print(
+            f"\nwithin the budget: about {span_of(budget['left'])}; over budget: {len(budget['over_budget'])}"
+        )
+        for method, metrics in by_method.items():
+            named = ", ".join(dict.fromkeys(metrics)) if len(metrics) < len(told["metrics"]) else "all"
+            console.print(f"  {method}: {named}")

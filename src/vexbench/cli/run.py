@@ -117,7 +117,8 @@ def run(
         listed = [cell for cell in cells if " " not in cell] + [
             f"{metric} ({count} method{'s' * (count > 1)})" for metric, count in by_metric.items()
         ]
-        console.print(f"not computed: {', '.join(listed)}\n  {reason}", highlight=False, markup=False)
+        kind = "left out" if reason.startswith("over budget") else "not computed"
+        console.print(f"{kind}: {', '.join(listed)}\n  {reason}", highlight=False, markup=False)
     if report:
         typer.echo(result.report())
     else:
