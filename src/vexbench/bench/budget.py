@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from vexbench.bench.estimate import Estimate, Place, estimate
+from vexbench.bench.estimate import Place, estimate
 from vexbench.bench.material import home_of, load_pixels
 from vexbench.bench.plan import Plan
 from vexbench.bench.presets import seconds_of, span_of
@@ -36,7 +36,12 @@ def keep(study: Plan, told: Callable[[str], None]) -> None:
     """
     mark = _mark(study)
     notes = list(files.over_budget(study.store.root))
-    if study.config.budget and notes and all(files.read_json(path).get("study") == mark for path in notes):
+    # as many as there were: a kill may come in between
+    if (
+        study.config.budget
+        and notes
+        and all(files.read_json(path).get("study") == [mark, len(notes)] for path in notes)
+    ):
         return
     for path in notes:
         path.unlink()
@@ -47,7 +52,7 @@ def keep(study: Plan, told: Callable[[str], None]) -> None:
     everything = [place for place, _, _ in found.table()]
     dropped = found.fitted(budget, done=[place for place in everything if place not in missing])
     rest = found.seconds(dropped)
-    if rest > budget:
+    if rest > budget or len(dropped) == len(everything):
         raise VexbenchError(
             f"the study takes about {span_of(rest)} without its {len(dropped)} dearest results, more than the budget "
             f'of {study.config.budget}; give a larger one, fewer images or methods, or preset = "quick".'
@@ -63,19 +68,19 @@ def keep(study: Plan, told: Callable[[str], None]) -> None:
 
 def warned(study: Plan) -> str:
     """One line on what a long study takes and what dominates it; empty for a short one, at next to no cost."""
-    # what keeps a budget has been told already, and what is there already was paid
-    if study.config.budget or not any(True for _ in _missing(study)) or _bound(study) < LONG:
+    # what keeps a budget has been told already
+    missing = set[Place]() if study.config.budget else set(_missing(study))
+    if not missing or _bound(study) < LONG:
         return ""
-    return _line(estimate(study))
-
-
-def _line(found: Estimate) -> str:
-    total = found.seconds()
+    found = estimate(study)
+    rows = sorted((row for row in found.table() if row[0] in missing), key=lambda row: -row[1])
+    total = found.seconds(place for place, _, _ in found.table() if place not in missing)
     if total < LONG:
         return ""
-    names = [choice.name for choice in found.study.methods], [choice.name for choice in found.study.metrics]
-    top = sorted(found.table(), key=lambda row: -row[1])[:3]
-    dear = ", ".join(f"{names[0][p.method]} × {names[1][p.metric]} {span_of(seconds)}" for p, seconds, _ in top)
+    dear = ", ".join(
+        f"{study.methods[place.method].name} × {study.metrics[place.metric].name} {span_of(seconds)}"
+        for place, seconds, _ in rows[:3]
+    )
     return (
         f"this will take about {span_of(total)} on this machine, most of it {dear}; --budget leaves out what costs "
         "most, --preset quick samples less, and `vexbench plan` tells all."
@@ -131,14 +136,16 @@ def _named(study: Plan, dropped: list[Place]) -> list[str]:
 
 
 def _note(study: Plan, dropped: list[Place], mark: str) -> None:
-    note = {"reason": f"over budget ({study.config.budget})", "error": OVER_BUDGET, "study": mark}
+    paths = list[Path]()
     for number, group in enumerate(study.groups):
         for i, method in enumerate(study.methods):
             gone = [place.metric for place in dropped if (place.group, place.method) == (number, i)]
             place = study.store.method(home_of(study, group), method)
-            paths: list[Path] = [study.store.metric(place, study.metrics[j]).with_suffix(".failed.json") for j in gone]
-            for path in [place / "failed.json"] if len(gone) == len(study.metrics) else paths:
-                files.write_json(path, note)
+            each = [study.store.metric(place, study.metrics[j]).with_suffix(".failed.json") for j in gone]
+            paths += [place / "failed.json"] if len(gone) == len(study.metrics) else each
+    note = {"reason": f"over budget ({study.config.budget})", "error": OVER_BUDGET, "study": [mark, len(paths)]}
+    for path in paths:
+        files.write_json(path, note)
 
 
 def _mark(study: Plan) -> str:

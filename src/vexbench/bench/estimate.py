@@ -35,6 +35,8 @@ class Bill:
     """Classifying the images, what all methods share, syntheses."""
     writing: float
     """One result of one chunk."""
+    tidying: float
+    """Behind one method in one chunk."""
     scored: float
     """One pass of one image."""
     asked: dict[tuple[int, Hashable], float] = field(default_factory=dict, compare=False)
@@ -51,7 +53,7 @@ class Bill:
 
     def maps(self, method: int) -> float:
         """Seconds of a method's maps, where any of its results is wanted."""
-        return self.over(self.methods[method].maps) + len(self.sizes) * self.writing
+        return self.over(self.methods[method].maps) + len(self.sizes) * (self.writing + self.tidying)
 
     def own(self, metric: int) -> float:
         """Seconds of a metric beside the explanations that it asks for."""
@@ -206,7 +208,8 @@ def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estim
             told(choice.name)
             metrics.append(gauge.metric(choice))
         pace, classes = gauge.pace, gauge.real.classes(gauge.images)
-        fixed = len(group.dataset) * (gauge.shared() + pace.units["plain"])
+        fixed = len(group.dataset) * gauge.shared()
         fixed += classes * sum(map(pace.synthesis, study.syntheses))
-        bills.append(Bill(group, tuple(methods), tuple(metrics), fixed, pace.writing(), pace.units["scored"]))
+        aside = fixed, pace.writing(), pace.tidying()
+        bills.append(Bill(group, tuple(methods), tuple(metrics), *aside, pace.units["scored"]))
     return Estimate(study, tuple(bills), perf_counter() - start)

@@ -77,7 +77,9 @@ class Gauge:
 
     def __init__(self, study: Plan, group: Group) -> None:
         self.group, self.real = group, group.classifier
+        start = perf_counter()
         self.images = as_images(load_pixels(group, range(min(MORE, len(group.dataset)))), group)
+        self._loading = (perf_counter() - start) / len(self.images)
         try:
             self.standin, self.meter = stand_in(self.real, self.images[:FEW])
         except NotApplicable:
@@ -87,8 +89,9 @@ class Gauge:
         self._attacked = any("attack" in choice.params for choice in study.metrics)
 
     def shared(self) -> float:
-        """Seconds per image of what the first to ask pays, whoever it is: logits, clean scores, the trace."""
-        return sum(self.pace.units.get(kind, 0.0) for kind in ("plain", "scored", "traced"))
+        """Seconds per image of what comes first, whoever asks: reading, predictions, clean scores, the trace."""
+        units = self.pace.units
+        return self._loading + 2 * units["plain"] + units["scored"] + units.get("traced", 0.0)
 
     def method(self, choice: Choice) -> MethodPrice:
         """What a method costs."""
@@ -163,7 +166,7 @@ class Gauge:
         own, *once = (self.pace.price(work, FEW) for work in (reading.own, *reading.once.values()))
         # what takes no passes, or copies a network, hardly hangs on the number of images
         other = MORE if network is self.standin else 1
-        if (own.forward + own.backward == 0 or network is self.real) and reading.own.seconds < SOON:
+        if not reading.own.rows and reading.own.seconds < SOON:
             second = self._scored(network, other, choice).own.seconds
             slope = min(max(0.0, (second - reading.own.seconds) / (other - FEW)), own.each)
             own = own._replace(fixed=max(0.0, reading.own.seconds - slope * FEW), each=slope)

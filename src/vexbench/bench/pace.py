@@ -1,5 +1,6 @@
 """Seconds of a network's passes on this machine, measured by the calls of the probe itself."""
 
+import gc
 import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property, partial
@@ -160,6 +161,10 @@ class Pace:
                 self.seconds(partial(files.write_part, Path(folder) / "one.parquet", part, table)) for part in range(4)
             ]
         return 3 * median(taken)  # a part, its merge, and the record of the choice
+
+    def tidying(self) -> float:
+        """Seconds to collect what a method has left behind."""
+        return self.seconds(gc.collect)
 
     def maps(self, count: int) -> Maps:
         """Maps of either kind: half of them coarse, half of them grainy."""

@@ -54,6 +54,11 @@ class Work:
         return [getattr(self, field.name) for field in fields(self)]
 
     @property
+    def rows(self) -> float:
+        """Images that the stand-in has seen, by any kind of pass."""
+        return self.scored + self.plain + self.traced + self.graded + self.ruled + self.behind
+
+    @property
     def passes(self) -> float:
         """Whole passes forward and backward."""
         return self.forward + self.backward
