@@ -50,7 +50,7 @@ def config(classifier, tmp_path, monkeypatch):
 
 
 def priced(study):
-    """Six images: 12 s for the maps of SmoothGrad and 24 s for its sensitivity, 1 s for other results, 2 s in any case."""
+    """Six images: 12 s for the maps of SmoothGrad and 24 s for its sensitivity, 1 s for others, 2 s in any case."""
     methods = [Price(0.0, DEAR.get(choice.name, 0.02), 3.0) for choice in study.methods]
     asks = {"draws": (Call(1.0, 1.0, False, False),) * 2}
     metrics = [

@@ -61,7 +61,7 @@ def keep(study: Plan, told: Callable[[str], None]) -> None:
         told(
             f"about {span_of(found.seconds())}, and the budget is {study.config.budget}: {len(dropped)} of "
             f"{len(everything)} results are left out, about {span_of(rest)} remain. Over budget: "
-            f"{', '.join(_named(study, dropped))}."
+            f"{', '.join(named(study, dropped))}."
         )
     _note(study, dropped, mark)
 
@@ -126,7 +126,7 @@ def _missing(study: Plan) -> Iterator[Place]:
                     yield Place(number, i, j)
 
 
-def _named(study: Plan, dropped: list[Place]) -> list[str]:
+def named(study: Plan, dropped: list[Place]) -> list[str]:
     """What was left out: methods as a whole, and metrics of some."""
     by_method = Counter((place.group, place.method) for place in dropped)
     whole = {method for method, count in by_method.items() if count == len(study.metrics)}

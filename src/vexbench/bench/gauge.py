@@ -199,7 +199,7 @@ class Gauge:
             asks[key] = calls[begun:]
 
         probe = self.pace.probe(network, count, Ledger(start, end))
-        probe.logits, probe.trace, probe.clean("probability"), probe.clean()
+        _ = probe.logits, probe.trace, probe.clean("probability"), probe.clean()
         once.clear()
         explain = Explain(fake)
         explain._variants = Ledger(lambda: len(calls), named)

@@ -76,6 +76,7 @@ def _plain(found: "Estimate") -> dict[str, Any]:
     """The estimate in numbers and names."""
     from collections import defaultdict
 
+    from vexbench.bench.budget import named
     from vexbench.bench.presets import seconds_of
 
     study, cells, maps = found.study, list[dict[str, Any]](), list[dict[str, Any]]()
@@ -119,6 +120,7 @@ def _plain(found: "Estimate") -> dict[str, Any]:
         answer["budget"] = {
             "seconds": limit,
             "left": round(found.seconds(dropped), 1),
+            "named": named(study, dropped),
             "over_budget": [[methods[place.method], metrics[place.metric]] for place in dropped],
         }
     return answer
@@ -184,14 +186,8 @@ def _print(told: dict[str, Any]) -> None:
         seconds = sum(cell["seconds"] for cell in rest)
         console.print(f"and {len(rest)} others, {span_of(seconds)} ({seconds / total:.0%}); --json tells all")
     for reason, count in Counter(cell["reason"] for cell in told["cells"] if "reason" in cell).items():
-        console.print(f"\nnot computed ({count}): {reason}")
+        console.print(f"not computed ({count}): {reason}", style="dim")
     if budget := told.get("budget"):
-        by_method = dict[str, list[str]]()
-        for method, metric in budget["over_budget"]:
-            by_method.setdefault(method, []).append(metric)
-        console.print(
-            f"\nwithin the budget: about {span_of(budget['left'])}; over budget: {len(budget['over_budget'])}"
-        )
-        for method, metrics in by_method.items():
-            named = ", ".join(dict.fromkeys(metrics)) if len(metrics) < len(told["metrics"]) else "all"
-            console.print(f"  {method}: {named}")
+        over = len(budget["over_budget"])
+        console.print(f"\nwithin the budget: about {span_of(budget['left'])}, without {over} results over budget")
+        console.print(", ".join(budget["named"]))
