@@ -123,7 +123,10 @@ class Probe:
         return targets.to(self.images.device, torch.int64, copy=True)
 
     def of(self, *, images: Images | None = None, classifier: Classifier | None = None) -> "Probe":
-        """The same question about other images, or to another network; passes are counted together."""
+        """The same question about other images, or to another network; passes are counted together.
+
+        Larger images go in smaller batches, so that a batch takes no more memory.
+        """
         other = Probe(
             classifier or self.classifier,
             self.images if images is None else images,
@@ -131,6 +134,8 @@ class Probe:
             seed=self.seed,
             batch_size=self.batch_size,
         )
+        fitting = self.batch_size * self.images.shape[1:].numel() // other.images.shape[1:].numel()
+        other.batch_size = min(self.batch_size, max(ALIGNED, fitting - fitting % ALIGNED))
         other.passes = self.passes
         return other if images is None or not self.connected else other.differentiably(images, self._around)
 

@@ -160,3 +160,14 @@ def test_it_is_open_to_all(classifier, images, references):
     assert (scores > 0.5).all()  # each pixel's own colour, over its area
     with pytest.raises(VexbenchError, match="cells must be 2 or more"):
         grid_pointing_game(Probe(classifier, images, TARGETS), references, Explain(own_colour), cells=1)
+
+
+def test_mosaics_go_in_batches_of_no_more_pixels_than_images_do(classifier, images, references):
+    passes = []
+    classifier.module.register_forward_pre_hook(lambda _, given: passes.append(given[0]))
+    probe = Probe(classifier, images.repeat(8, 1, 1, 1)[:32], (TARGETS * 8)[:32], batch_size=16)
+    grid_pointing_game(
+        probe, references, Explain(lambda other: next(other.input_gradients([other.images])).abs().sum(1))
+    )
+    assert max(given.numel() for given in passes) <= 16 * images[0].numel()
+    assert {len(given) for given in passes if given.shape[-1] == 16} == {4}

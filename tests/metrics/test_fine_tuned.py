@@ -10,8 +10,8 @@ from rich.console import Console
 from torch import nn
 
 from vexbench.errors import NotApplicable, VexbenchError
-from vexbench.metrics import subsets
-from vexbench.metrics.subsets import f_fidelity
+from vexbench.metrics import fine_tuned
+from vexbench.metrics.fine_tuned import f_fidelity
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier, save_checkpoint
 from vexbench.models.finetune import finetune
@@ -42,7 +42,7 @@ def additive(monkeypatch):
     weights = weights / weights.sum()
     classifier = Classifier(Additive(weights), card={"masked_share": 0.1})
     classifier.folding = False  # the module itself takes notes
-    monkeypatch.setattr(subsets, "_masked_copy", lambda *_: classifier)
+    monkeypatch.setattr(fine_tuned, "_masked_copy", lambda *_: classifier)
     return Probe(classifier, torch.ones(2, 3, 16, 16), [0, 0]), weights
 
 
@@ -183,7 +183,9 @@ def test_data_of_other_classes_is_refused(tmp_path, original):
     original = other
     card = json.loads((original / "card.json").read_text()) | {"class_names": list("abcdef")}
     (original / "card.json").write_text(json.dumps(card))
-    with pytest.raises(VexbenchError, match="knows the classes a, b, c, d, e and 1 more, but Drawn scenes has buildings"):
+    with pytest.raises(
+        VexbenchError, match="knows the classes a, b, c, d, e and 1 more, but Drawn scenes has buildings"
+    ):
         finetune(original, tmp_path / "copy", data="scenes", params={"per_class": 5})
     with pytest.raises(VexbenchError, match="the masked share must lie between 0 and 1, not 1"):
         finetune(original, tmp_path / "copy", data="scenes", params={}, share=1.0)
