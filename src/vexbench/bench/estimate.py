@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Final, NamedTuple, final
 
 from vexbench.bench.gauge import Gauge
+from vexbench.bench.memory import one_arena
 from vexbench.bench.plan import Group, Plan
 from vexbench.bench.price import Call, MethodPrice, MetricPrice, Price
 
@@ -198,6 +199,7 @@ class Estimate:
 def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estimate:
     """Count and time for a few seconds what a study will take; `told` hears what is looked at."""
     start, bills = perf_counter(), list[Bill]()
+    one_arena()
     for group in study.groups:
         gauge = Gauge(study, group)
         methods, metrics = list[MethodPrice](), list[MetricPrice]()

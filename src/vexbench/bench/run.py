@@ -2,8 +2,6 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from ctypes import CDLL
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from vexbench.bench import budget
 from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.material import Material, home_of, prepare, references_of, rows_of
+from vexbench.bench.memory import give_back, one_arena
 from vexbench.bench.plan import Group, Plan, plan, shown
 from vexbench.bench.racing import Race
 from vexbench.bench.records import noted, record_failure
@@ -30,10 +29,6 @@ from vexbench.results.provenance import provenance
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many parts are done, and how many there are."""
-
-
-M_ARENA_MAX = -8
-"""The name of that setting in glibc's malloc.h."""
 
 
 @final
@@ -128,18 +123,6 @@ def _name(item: str | dict[str, Any]) -> str:
         return item
     params = ", ".join(f"{key}={value}" for key, value in item.items() if key != "name")
     return f"{item['name']}({params})" if params else item["name"]
-
-
-def one_arena() -> None:
-    """Let all threads take memory from one place: glibc gives each its own, and none takes up what others freed."""
-    with suppress(OSError, AttributeError):  # another C library
-        CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def give_back() -> None:
-    """Give the system the memory that glibc keeps for later: a long study's would grow with its first chunks."""
-    with suppress(OSError, AttributeError):
-        CDLL(None).malloc_trim(0)
 
 
 @final
