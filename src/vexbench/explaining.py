@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from vexbench.errors import VexbenchError
+from vexbench.inputs import as_tensor, checked_images
 from vexbench.models.base import Classifier
-from vexbench.probe import Explain, Probe, as_tensor, checked_images
+from vexbench.probe import Explain, Probe
 from vexbench.registry import METHODS, METRICS, Choice, Registry
 from vexbench.types import Maps, References, Scores
 

@@ -7,16 +7,18 @@ from functools import cached_property
 from itertools import islice
 from typing import Final, Literal, NamedTuple, final
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, fx
+from torch import Tensor
 
 from vexbench.errors import VexbenchError
-from vexbench.hooks import cutting, replacing
+from vexbench.hooks import cutting
+from vexbench.inputs import ALIGNED, as_tensor, checked_images, padded
 from vexbench.models.base import Classifier
-from vexbench.models.windows import patched
-from vexbench.seeds import fingerprint, generator
+from vexbench.models.graph import Folded
+from vexbench.models.head import Head
+from vexbench.models.patches import ENDS, logits_patched, with_patch
+from vexbench.seeds import fingerprint
 from vexbench.types import Curves, Features, Images, Logits, Maps, Masks, Scores, Targets
 
 Output = Literal["logit", "probability", "log_probability"]
@@ -26,12 +28,8 @@ Within = Callable[[], AbstractContextManager[object]]
 Score = Callable[[Logits, Targets], Scores]
 """What a gradient is of: one number per image, from the logits and the targets."""
 
-ALIGNED: Final = 4
-"""Images in a pass come in fours, the last one repeated where need be, and its copies forgotten.
-
-A CPU sums in another order for other batch sizes, but in one order for nearly all multiples of four, so that results
-do not depend on the batch (docs/decisions/0008-passes-in-fours.md).
-"""
+GRADIENTS: Final = 16
+"""Images in a pass whose gradients are asked for: what it keeps for the way back should stay in the caches."""
 
 
 @final
@@ -137,6 +135,8 @@ class Probe:
         fitting = self.batch_size * self.images.shape[1:].numel() // other.images.shape[1:].numel()
         other.batch_size = min(self.batch_size, max(ALIGNED, fitting - fitting % ALIGNED))
         other.passes = self.passes
+        if classifier is None and "_graph" in self.__dict__ and other.images.shape[1:] == self.images.shape[1:]:
+            other.__dict__["_graph"] = self._graph  # the same question still
         return other if images is None or not self.connected else other.differentiably(images, self._around)
 
     def differentiably(self, images: Images, around: Within = nullcontext) -> "Probe":
@@ -242,39 +242,27 @@ class Probe:
 
         Only what changes of each feature map is computed, where the network's graph allows it.
         """
-        scores = self._windowed(places, patch, hidden, output) if patch <= min(self.images.shape[2:]) else None
-        if scores is not None:
-            ends = self.scores(self._patched([places[0], places[-1]], patch, hidden), output)
-            if torch.allclose(scores[:, [0, -1]], ends, rtol=1e-5, atol=1e-5 * float(ends.abs().max())):
-                return scores
-        return self.scores(self._patched(places, patch, hidden), output)
+        graph = self._graph if not self.connected and places and patch <= min(self.images.shape[2:]) else None
+        found = None if graph is None else self._windowed(graph, places, patch, hidden, output)
+        return self.scores(self._patched(places, patch, hidden), output) if found is None else found
 
-    def _windowed(self, places: Sequence[tuple[int, int]], patch: int, hidden: Images, output: Output) -> Curves | None:
-        """Scores from windows of the graph; None where there is none, or it does what windows cannot follow."""
-        graph = None if self.connected or not places else self._graph
-        if graph is None:
-            return None
+    def _windowed(
+        self, graph: Folded, places: Sequence[tuple[int, int]], patch: int, hidden: Images, output: Output
+    ) -> Curves | None:
+        """Scores from windows of the graph; None where they do not give what whole images do, or do not pay."""
         together, parts = max(1, self.batch_size // ALIGNED), list[Curves]()
-        try:
-            with torch.no_grad():
-                for group in torch.arange(len(self.images), device=self.images.device).split(ALIGNED):
-                    images, other = (self.classifier.normalise(part[group]) for part in (self.images, hidden))
-                    rows = [
-                        of_target(read(logits, output), self.targets[group].repeat(len(logits) // len(group)))
-                        for logits in patched(graph, images, other, places, patch, together)
-                    ]
-                    parts.append(torch.cat(rows).view(-1, len(group)).T)
-        except (RuntimeError, TypeError, ValueError, IndexError):  # what a step says that meets a window unprepared
-            return None
-        self.passes.forward += len(self.images) * len(places)
+        for images, other, targets in zip(*(part.split(ALIGNED) for part in (self.images, hidden, self.targets))):
+            clean, hiding = (self.classifier.normalise(part) for part in (images, other))
+            logits = logits_patched(graph, clean, hiding, places, patch, together)
+            if logits is None:
+                return None
+            parts.append(of_target(read(logits, output), targets.repeat(len(places))).view(-1, len(targets)).T)
+            self.passes.forward += len(images) * (len(places) + ENDS)
         return torch.cat(parts)
 
     def _patched(self, places: Sequence[tuple[int, int]], patch: int, hidden: Images) -> Iterator[Images]:
-        for top, left in places:
-            images = self.images.clone()
-            window = (..., slice(top, top + patch), slice(left, left + patch))
-            images[window] = hidden[window]
-            yield images
+        for place in places:
+            yield with_patch(self.images, hidden, place, patch)
 
     def _curves(self, rows: list[Tensor]) -> Curves:
         count = len(self.images)
@@ -292,50 +280,19 @@ class Probe:
         rows: list[Tensor] = []
         with torch.set_grad_enabled(self.connected):
             for values, which in self._batches(features):
-                logits = self._behind(values, which)
+                count, images = len(values), None if self._head.alone else padded(self.images[which])
+                if images is None:
+                    self.passes.partial += count
+                else:
+                    self.passes.forward += count
+                with self._around():
+                    logits = self._head.logits(padded(values), images)[:count]  # also behind a single image
                 rows.append(of_target(read(logits, output), self.targets[which]))
         return self._curves(rows)
 
-    def _behind(self, features: Features, which: Targets) -> Logits:
-        """Logits from features that stand in for the target layer's."""
-        uses, alone = self._cut
-        if alone:
-            self.passes.partial += len(features)
-        else:
-            self.passes.forward += len(features)
-        return self._logits_from(features, None if alone else self.images[which], uses)
-
-    def _logits_from(self, features: Features, images: Images | None, uses: int) -> Logits:
-        """Logits from features behind the images' own way to them, or behind a stranger's."""
-        _, layer = self.classifier.layer(self.images)
-        with replacing(layer, padded(features), uses), self._around():
-            # one row per row of features, also behind a single image
-            return self.classifier.logits(self._stranger if images is None else padded(images))[: len(features)]
-
-    @property
-    def _stranger(self) -> Images:
-        """One image of noise, which is none of the probe's."""
-        shape = (1, *self.images.shape[1:])
-        return torch.rand(shape, generator=generator("stranger"), dtype=torch.float32).to(self.images.device)
-
     @cached_property
-    def _cut(self) -> tuple[int, bool]:
-        """How often the target layer is used, and whether the logits hang on its last features alone.
-
-        Tried: with a stranger in front, some images' features must give those images' logits. What is found hangs on
-        the network, not on the images, and is not counted.
-        """
-        name, layer = self.classifier.layer(self.images)
-        some = self.images[:ALIGNED]
-        with differentiating(), cutting(layer, name) as leaves, self._around():
-            expected = self.classifier.logits(padded(some))[: len(some)].detach()
-        with torch.no_grad():
-            try:
-                found = self._logits_from(leaves[-1].detach()[: len(expected)], None, len(leaves))
-            except Exception:  # noqa: BLE001  sizes that do not fit, or what they lead to; other errors come again
-                return len(leaves), False
-        rounding = max(1e-5, torch.finfo(self.classifier.dtype).eps) * expected.abs().max()
-        return len(leaves), found.shape == expected.shape and bool((found - expected).abs().max() <= rounding)
+    def _head(self) -> Head:
+        return Head(self.classifier, padded(self.images[:ALIGNED]), self._around)
 
     def input_gradients(self, variants: Iterable[Images], within: Within = nullcontext) -> Iterator[Images]:
         """The gradient of the target's logit with respect to each variant, one (N, 3, H, W) after the other.
@@ -344,7 +301,7 @@ class Probe:
         """
         pending: list[Tensor] = []
         count = len(self.images)
-        for images, which in self._batches(variants):
+        for images, which in self._batches(variants, GRADIENTS):
             with differentiating():
                 connected = self.connected and images.requires_grad  # not a baseline, say
                 leaf = images if connected else images.detach().clone().requires_grad_()
@@ -360,21 +317,21 @@ class Probe:
                 yield torch.stack(pending[:count])
                 pending = pending[count:]
 
-    def _batches(self, variants: Iterable[Features]) -> Iterator[tuple[Features, Targets]]:
+    def _batches(self, variants: Iterable[Features], most: int = 0) -> Iterator[tuple[Features, Targets]]:
         """Join variants of few images, and split those of many, into batches of at most `batch_size`.
 
         With each the images' rows.
         """
-        count = len(self.images)
-        together = max(1, self.batch_size // max(count, 1))
+        count, size = len(self.images), min(self.batch_size, most or self.batch_size)
+        together = max(1, size // max(count, 1))
         rows, stream = torch.arange(count, device=self.images.device), iter(variants)
         while group := list(islice(stream, together)):
             with torch.inference_mode(False):
                 values, which = torch.cat(group), rows.repeat(len(group))
-            yield from zip(values.split(self.batch_size), which.split(self.batch_size), strict=True)
+            yield from zip(values.split(size), which.split(size), strict=True)
 
     @cached_property
-    def _graph(self) -> fx.GraphModule | None:
+    def _graph(self) -> Folded | None:
         return self.classifier.graph(self.images[:ALIGNED])
 
     def _scored(self, images: Images) -> Logits:
@@ -383,19 +340,12 @@ class Probe:
         if graph is None:
             return self._forward(images)
         self.passes.forward += len(images)
-        normal = self.classifier.normalise(padded(images)).contiguous(memory_format=torch.channels_last)
-        return graph(normal)[: len(images)]
+        return graph(self.classifier.normalise(padded(images)))[: len(images)]
 
     def _forward(self, images: Images, within: Within = nullcontext) -> Logits:
         self.passes.forward += len(images)
         with self._around(), within():
             return self.classifier.logits(padded(images))[: len(images)]
-
-
-def padded(values: Tensor) -> Tensor:
-    """Images, or features, in fours, the last one repeated."""
-    lacking = -len(values) % ALIGNED
-    return torch.cat([values, values[-1:].expand(lacking, -1, -1, -1)]) if lacking else values
 
 
 @contextmanager
@@ -434,52 +384,6 @@ def read(logits: Logits, output: Output) -> Float[Tensor, "N classes"]:
     if output == "logit":
         return logits
     return logits.softmax(1) if output == "probability" else logits.log_softmax(1)
-
-
-def as_tensor(what: str, values: object) -> Tensor:
-    """A tensor, or what torch makes one of: an array or a list of numbers; else an error that names it."""
-    if isinstance(values, Tensor):
-        return values
-    try:  # torch takes no array that runs backwards
-        return torch.tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values)
-    except (TypeError, ValueError, RuntimeError) as error:
-        came = " ".join(repr(values).split())[:40]
-        raise VexbenchError(f"{what} must be a tensor, an array or a list of numbers, not {came}.") from error
-
-
-def usable_device(name: str) -> torch.device:
-    """A device by its name: cpu, cuda, mps, …
-
-    Raises
-    ------
-    VexbenchError
-        There is no such device on this machine.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise VexbenchError(f"device '{name}' cannot be used here: {str(error).partition(chr(10))[0]}") from error
-    return device
-
-
-def checked_images(images: object) -> Images:
-    """Images as float32 (N, 3, H, W), or an error that says what to change."""
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
-        came = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-        raise VexbenchError(f"images must be a tensor of shape (N, 3, H, W) with values in [0, 1], not {came}.")
-    if not images.is_floating_point():
-        raise VexbenchError(f"images must be floating point in [0, 1], not {images.dtype}; divide 8-bit images by 255.")
-    images = images.detach().float()
-    if not bool(torch.isfinite(images).all()):
-        raise VexbenchError("images hold NaN or infinite values; check how they were read.")
-    if images.numel() and (float(images.min()) < 0 or float(images.max()) > 1):
-        low, high = float(images.min()), float(images.max())
-        raise VexbenchError(
-            f"images must be in [0, 1], not [{low:.3g}, {high:.3g}]; undo the normalisation and "
-            "give mean= and std= to the Classifier instead."
-        )
-    return images.clone() if images.is_inference() else images
 
 
 @final

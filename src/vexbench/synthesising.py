@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from vexbench.errors import VexbenchError
+from vexbench.inputs import as_tensor, checked_images
 from vexbench.methods.synthesis import channels
 from vexbench.models.base import Classifier
-from vexbench.probe import Probe, as_tensor, checked_images
+from vexbench.probe import Probe
 from vexbench.registry import SYNTHESES, Choice
 from vexbench.seeds import generator
 from vexbench.types import Images

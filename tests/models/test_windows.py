@@ -10,7 +10,8 @@ from torch.nn import functional
 from torchvision import models
 
 import vexbench as vb
-from vexbench.models.graph import traced
+from vexbench.models.graph import Rectified, traced
+from vexbench.models.patches import logits_patched
 from vexbench.models.windows import Sliding, Span, Windows, patched
 from vexbench.models.zoo import build
 
@@ -84,7 +85,7 @@ def test_windows_give_the_logits_of_the_whole_image(gated):
     places = [*product(range(0, 45, 6), range(0, 52, 7)), (1, 3), (44, 51), (39, 0)]
     expected = whole(vb.Classifier(network), images, hidden, places, 7)
     with torch.no_grad():
-        rows = torch.cat(list(patched(traced(network), images, hidden, places, 7, 5)))
+        rows = torch.cat(list(patched(Windows(traced(network), images), images, hidden, places, 7, 5)))
     assert (rows - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
@@ -187,3 +188,62 @@ def test_what_cannot_be_followed_goes_the_plain_way():
 
     sized = vb.Classifier(settled(Sized()))
     assert vb.explain(sized, images, [0, 1], "occlusion").isfinite().all()
+
+
+def rectified(graph):
+    return [name for name, part in graph.named_modules() if isinstance(part, Rectified)]
+
+
+def test_a_convolution_takes_the_relu_that_alone_reads_it_into_its_step():
+    torch.manual_seed(0)
+
+    class Read(Branches):
+        """The first convolution's features are read twice."""
+
+        def forward(self, images):
+            features = self.norm(self.first(images))
+            return self.last(torch.cat([self.act(features), features[:, :4]], 1)).relu().mean((2, 3))
+
+    images = torch.rand(4, 3, 33, 40)
+    for network, names in ((settled(Branches()), ["first", "last"]), (settled(Read()), ["last"])):
+        graph = traced(network)
+        assert rectified(graph) == names
+        with torch.no_grad():
+            expected = network(images)
+            assert (graph(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_scores_in_bf16_are_near_and_gradients_are_those_of_fp32():
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    network = named("plain_cnn")
+    exact, coarse = vb.Classifier(network), vb.Classifier(network, precision="bf16")
+    ours, theirs = (vb.Probe(classifier, images, [0, 1, 2, 3]) for classifier in (coarse, exact))
+    apart = (ours.scores([images]) - theirs.scores([images])).abs().max() / theirs.logits.abs().max()
+    assert 0 < apart < 0.02
+    assert torch.equal(ours.logits, theirs.logits)
+    assert all(map(torch.equal, ours.input_gradients([images]), theirs.input_gradients([images])))
+    assert coarse.digest != exact.digest
+    places = [(top, left) for top in range(0, 60, 6) for left in range(0, 60, 6)]
+    patches = (ours.scores_patched(places, 7, 0 * images), theirs.scores_patched(places, 7, 0 * images))
+    assert 0 < (patches[0] - patches[1]).abs().max() / theirs.logits.abs().max() < 0.02
+
+
+def test_a_precision_that_does_not_exist_is_refused():
+    with pytest.raises(vb.VexbenchError, match="fp16"):
+        vb.Classifier(named("plain_cnn"), precision="fp16")
+
+
+def test_windows_that_cover_nearly_all_of_the_features_are_left():
+    classifier = vb.Classifier(named("mobilenet_v3_small"))
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    graph = classifier.graph(images)
+    places = [(top, left) for top in range(0, 50, 10) for left in range(0, 50, 10)]
+    assert graph is not None
+    assert logits_patched(graph, images, 0 * images, places, 14, 4) is None
+    assert graph.wide == {(images.shape[1:], 14)}
+    images = torch.rand(4, 3, 128, 128, generator=torch.Generator().manual_seed(3))
+    graph = vb.Classifier(named("plain_cnn")).graph(images)
+    assert graph is not None
+    assert logits_patched(graph, images, 0 * images, places, 4, 4) is not None
+    assert logits_patched(graph, images, 0 * images, places[:2], 4, 4) is None  # whole images are asked of two anyway
+    assert not graph.wide

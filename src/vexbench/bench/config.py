@@ -41,7 +41,8 @@ class StudyConfig(BaseModel):
     `Classifier`. `target` says which class is explained: the predicted one, or the label. `race` is the confidence at
     which a method's place on a metric counts as settled, and is not asked of more images. A preset says how thoroughly
     to sample where a name comes without that parameter (see `presets`); a budget (``90s``, ``30m``, ``2h``) leaves out
-    what costs most until the study fits.
+    what costs most until the study fits. `reference` runs the network as it was written, without any faster way to the
+    same scores; `precision` is that of scores (see `Classifier`).
 
     >>> StudyConfig(methods=["grad_cam", {"name": "occlusion", "patch": 9}]).methods[1].params
     {'patch': 9}
@@ -61,6 +62,8 @@ class StudyConfig(BaseModel):
     seed: int = 0
     device: str = "cpu"
     batch_size: int = Field(default=64, ge=1)
+    reference: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
     race: float | None = Field(default=None, gt=0.5, lt=1)
     out: Path = Path("vexbench-study")
 
@@ -71,6 +74,8 @@ class StudyConfig(BaseModel):
             raise refused("study setting", error, type(self).model_fields) from None
         if self.budget is not None:
             seconds_of(self.budget)
+        if self.reference and self.precision != "fp32":
+            raise VexbenchError(f"a reference is the plain way in fp32, not {self.precision}; leave one of them out.")
 
     @classmethod
     def read(cls, path: Path, **settings: Any) -> "StudyConfig":

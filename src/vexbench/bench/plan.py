@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,10 +13,10 @@ from vexbench.bench.presets import PRESETS
 from vexbench.datasets.base import Dataset
 from vexbench.datasets.shuffled import shuffled
 from vexbench.errors import SHOWN, VexbenchError, some
+from vexbench.inputs import usable_device
 from vexbench.models import EMBEDDED
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
-from vexbench.probe import usable_device
 from vexbench.registry import DATASETS, METHODS, METRICS, SYNTHESES, Choice, Entry, Registry
 from vexbench.results.store import Store
 
@@ -84,7 +85,7 @@ def plan(config: StudyConfig) -> Plan:
     if config.race is not None:
         # what comes first must be a fair sample of all: most datasets are sorted by class
         step, datasets = STEP, [(choice, shuffled(dataset, config.seed)) for choice, dataset in datasets]
-    classifiers = [_classifier(model, config.device) for model in config.models]
+    classifiers = [_classifier(model, config) for model in config.models]
     for (_, dataset), classifier in product(datasets, classifiers):
         _check_fit(dataset, classifier)
         if config.target == "label" and any(label < 0 for label in dataset.labels):
@@ -124,12 +125,17 @@ def _choices(registry: Registry[Any], picks: Iterable[Pick], preset: str | None 
     return tuple(dict.fromkeys(chosen))
 
 
-def _classifier(model: object, device: str) -> Classifier:
-    where = usable_device(device)
+def _classifier(model: object, config: StudyConfig) -> Classifier:
+    where = usable_device(config.device)
     if isinstance(model, Classifier):
-        return model
-    classifier = demo_classifier(str(model)) if model in EMBEDDED else load_classifier(Path(str(model)))
-    classifier.module.to(where)
+        classifier = copy(model)  # the study's settings are not the caller's
+    else:
+        classifier = demo_classifier(str(model)) if model in EMBEDDED else load_classifier(Path(str(model)))
+        classifier.module.to(where)
+    if config.reference:
+        classifier.folding, classifier.precision = False, "fp32"
+    if config.precision != "fp32":
+        classifier.precision = config.precision
     return classifier
 
 

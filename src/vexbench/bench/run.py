@@ -89,10 +89,13 @@ def _claim(study: Plan) -> None:
     ]
     if store.study.exists():
         described = files.read_json(store.study)
-        before = described["config"]
+        before = {"reference": False, "precision": "fp32", **described["config"]}  # what studies meant unsaid
         # more datasets, models, methods or metrics may join a study; what decides its numbers
         # may not change; nor, where one stops for the sake of another, who takes part in a race
-        fixed = ("seed", "target", "preset", "race", *(("methods", "metrics") if config["race"] else ()))
+        fixed = (
+            *("seed", "target", "preset", "race", "reference", "precision"),
+            *(("methods", "metrics") if config["race"] else ()),
+        )
         changed = [key for key in fixed if before.get(key) != config[key]]
         if changed:
             raise VexbenchError(

@@ -36,6 +36,12 @@ Budget = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps, …")]
+Reference = Annotated[
+    bool, typer.Option("--reference", help="Run the network as it was written, without any faster way.")
+]
+Precision = Annotated[
+    str | None, typer.Option(help="Of scores: fp32, or bf16 for half the time and 3 digits.", metavar="fp32|bf16")
+]
 BatchSize = Annotated[int | None, typer.Option(help="Images per pass through the network.", min=1)]
 
 

@@ -42,8 +42,8 @@ def explain(
     import vexbench as vb
     from vexbench.errors import unknown
     from vexbench.imaging import decode
+    from vexbench.inputs import usable_device
     from vexbench.models import EMBEDDED
-    from vexbench.probe import usable_device
     from vexbench.report.gallery import tiles
     from vexbench.report.svg import drawing
 

@@ -31,6 +31,8 @@ def plan(
     seed: asked.Seed = None,
     device: asked.Device = None,
     batch_size: asked.BatchSize = None,
+    reference: asked.Reference = False,
+    precision: asked.Precision = None,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say what a study will cost on this machine, and what dominates; nothing is written.
@@ -62,6 +64,8 @@ def plan(
         seed=seed,
         device=device,
         batch_size=batch_size,
+        reference=reference or None,
+        precision=precision,
         out=out,
     )
     found = estimate(planned(config))

@@ -27,6 +27,8 @@ def run(
     seed: asked.Seed = None,
     device: asked.Device = None,
     batch_size: asked.BatchSize = None,
+    reference: asked.Reference = False,
+    precision: asked.Precision = None,
     race: Annotated[
         bool, typer.Option("--race", help="Stop a method on a metric once its place is settled, at 95 % confidence.")
     ] = False,
@@ -74,6 +76,8 @@ def run(
         seed=seed,
         device=device,
         batch_size=batch_size,
+        reference=reference or None,
+        precision=precision,
         race=RACE if race else None,
         out=out,
     )

@@ -52,8 +52,8 @@ def synthesise(
 
     import vexbench as vb
     from vexbench.errors import unknown
+    from vexbench.inputs import usable_device
     from vexbench.models import EMBEDDED
-    from vexbench.probe import usable_device
     from vexbench.report.svg import drawing
 
     known = {name: entry for name, entry in vb.methods().items() if entry.family == "synthesis"}

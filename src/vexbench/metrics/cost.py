@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vexbench.hooks import cutting
-from vexbench.probe import ALIGNED, Probe, differentiating, gradients_of
+from vexbench.inputs import ALIGNED
+from vexbench.probe import Probe, differentiating, gradients_of
 from vexbench.registry import metric
 from vexbench.types import Images, Maps, Scores
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from vexbench.models.graph import Rectified
 from vexbench.types import Features, Images, Logits, Targets
 
 POINTWISE: Final = (
@@ -80,6 +81,8 @@ class Windows:
     def __init__(self, graph: fx.GraphModule, images: Images) -> None:
         self._modules, self._nodes = dict(graph.named_modules()), list(graph.graph.nodes)
         self._clean: dict[fx.Node, Any] = {}
+        self.share = 0.0
+        """How much of the multiply-adds of whole convolutions the last variants took."""
         keep = self._clean
 
         class Keeping(fx.Interpreter):
@@ -92,6 +95,7 @@ class Windows:
     def logits(self, which: Targets, values: Images, rows: Span, columns: Span) -> Logits:
         """Logits of variants: variant k is image `which[k]` with `values[k]` in the window at its rows and columns."""
         found: dict[fx.Node, Any] = {}
+        done = total = 0.0
         for node in self._nodes:
             if node.op == "placeholder":
                 found[node] = Window(values, rows, columns)
@@ -100,11 +104,18 @@ class Windows:
             if not changed:
                 continue
             if node.op == "output":
+                self.share = done / max(total, 1)
                 return self._whole(found, node.all_input_nodes[0], which)
             window = None
             if all(isinstance(found[source], Window) for source in changed):
                 window = self._window(node, found, which)
             found[node] = self._step(node, found, which) if window is None else window
+            module = self._modules.get(node.target) if isinstance(node.target, str) else None
+            module = module.conv if isinstance(module, Rectified) else module
+            if isinstance(module, nn.Conv2d):
+                work, clean = module.weight[0].numel(), self._clean[node][0]
+                total += work * clean.numel()
+                done += work * (clean.numel() if window is None else window.values[0].numel())
         raise AssertionError("a graph ends in its output")
 
     def _window(self, node: fx.Node, found: dict[fx.Node, Any], which: Targets) -> Window | None:
@@ -228,13 +239,13 @@ class Windows:
 
 
 def patched(
-    graph: fx.GraphModule, images: Images, hidden: Images, places: Sequence[tuple[int, int]], patch: int, together: int
+    windows: Windows, images: Images, hidden: Images, places: Sequence[tuple[int, int]], patch: int, together: int
 ) -> Iterator[Logits]:
     """Logits of the images with a square patch of the hidden ones at each place (top, left), place by place.
 
     Some places together; a patch may reach over the border.
     """
-    windows, count, sides = Windows(graph, images), len(images), images.shape[2:]
+    count, sides = len(images), images.shape[2:]
     for start in range(0, len(places), together):
         values, corners = [], []
         for top, left in places[start : start + together]:
@@ -251,6 +262,8 @@ def patched(
 
 def sliding(module: Any) -> tuple[Sliding, Sliding, Callable[[Tensor], Tensor], float] | None:
     """How a module slides down and across, what it does where nothing is padded, and what it finds in the padding."""
+    rectified = module if isinstance(module, Rectified) else None
+    module = module if rectified is None else rectified.conv
     if type(module) not in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d):
         return None
     plain = {"padding_mode": "zeros", "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
@@ -260,6 +273,8 @@ def sliding(module: Any) -> tuple[Sliding, Sliding, Callable[[Tensor], Tensor], 
     if isinstance(settings[2], str) or getattr(module, "return_indices", False):
         return None
     down, across = starmap(Sliding, zip(*(value if isinstance(value, tuple) else (value, value) for value in settings)))
+    if rectified is not None:
+        return down, across, lambda x: rectified.padded(x, (0, 0)), 0.0
     match module:
         case nn.Conv2d():
             weight, bias, groups = module.weight, module.bias, module.groups
