@@ -113,7 +113,7 @@ class StandIn(nn.Module):
 
 
 @final
-class Folded(nn.Module):
+class Scoring(nn.Module):
     """The stand-in as the graph that scores come from."""
 
     def __init__(self, network: StandIn) -> None:
@@ -155,6 +155,6 @@ def stand_in(classifier: Classifier, images: Images) -> tuple[Classifier, Meter]
     if classifier.graph(images) is not None:
         graph = fx.Graph()
         graph.output(graph.call_module("folded", (graph.placeholder("images"),)))
-        folded = fx.GraphModule({"folded": Folded(network)}, graph)
+        folded = fx.GraphModule({"folded": Scoring(network)}, graph)
         vars(other)["graph"] = lambda _: folded  # torch.fx would not follow the meter
     return other, meter
