@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from vexbench.errors import NotApplicable
 from vexbench.models.base import Classifier, head_weights
+from vexbench.models.graph import Folded
 from vexbench.probe import Probe
 from vexbench.types import Images, Logits
 
@@ -156,5 +157,5 @@ def stand_in(classifier: Classifier, images: Images) -> tuple[Classifier, Meter]
         graph = fx.Graph()
         graph.output(graph.call_module("folded", (graph.placeholder("images"),)))
         folded = fx.GraphModule({"folded": Scoring(network)}, graph)
-        vars(other)["graph"] = lambda _: folded  # torch.fx would not follow the meter
+        vars(other)["graph"] = lambda _: Folded(folded, torch.float32)  # torch.fx would not follow the meter
     return other, meter
