@@ -134,13 +134,15 @@ class Pace:
         real, group = self.probe(self.real, len(probe.images)), max(1, probe.batch_size // ALIGNED)
         real.scores_patched(places[:1], patch, hidden, output)
         few, more = (places[:: max(1, len(places) // count)][:count] for count in (group, 3 * group))
-        one, other = (self.seconds(partial(real.scores_patched, some, patch, hidden, output)) for some in (few, more))
+        one = self.seconds(partial(real.scores_patched, few, patch, hidden, output))
+        before = real.passes.forward
+        other = self.seconds(partial(real.scores_patched, more, patch, hidden, output))
         slope = max(0.0, other - one) / max(1, len(more) - len(few)) if len(more) > len(few) else one / len(few)
         # in place of the time that this has taken
         extra.append(max(0.0, one - slope * len(few)) + slope * len(places) - (perf_counter() - start))
         # beside the places, what makes sure that windows score as whole images do
-        checks = real.passes.forward - len(probe.images) * (1 + len(few) + len(more))
-        probe.passes.forward += len(probe.images) * len(places) + checks // 3
+        checks = real.passes.forward - before - len(probe.images) * len(more)
+        probe.passes.forward += len(probe.images) * len(places) + checks
         return torch.zeros(len(probe.images), len(places), device=probe.images.device)
 
     def synthesis(self, choice: Choice) -> float:
