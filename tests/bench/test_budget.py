@@ -10,6 +10,7 @@ from vexbench.bench.estimate import Bill, Estimate
 from vexbench.bench.plan import plan
 from vexbench.bench.presets import PRESETS
 from vexbench.bench.price import Call, MethodPrice, MetricPrice, Price
+from vexbench.cli import main
 from vexbench.registry import METHODS, METRICS, SYNTHESES
 from vexbench.report import report
 from vexbench.results.frame import load
@@ -75,7 +76,7 @@ def left_out(result):
     return {(method, metric) for method, metric in noted.select("method", "metric").iter_rows()}
 
 
-def test_what_costs_most_is_left_out_and_said_so(config):
+def test_what_costs_most_is_left_out_and_said_so(config, monkeypatch, capsys):
     told = []
     result = vb.run(config(budget="25s"), told=told.append)
     assert left_out(result) == {("smooth_grad", "max_sensitivity")}
@@ -94,6 +95,13 @@ def test_what_costs_most_is_left_out_and_said_so(config):
     ranked = [group.metrics[j].id for j in summarise(group).ranked]
     assert "max_sensitivity" not in ranked
     assert {"sparseness", "deletion"} <= set(ranked)
+    monkeypatch.setattr("sys.argv", ["vexbench", "show", str(result.out)])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().out
+    assert "left out: SmoothGrad, Max sensitivity: over budget (25s)" in shown
+    assert "not computed" not in shown
+    assert "unfinished" not in shown
     page = report(result.out).read_text()
     assert "1 over budget" in page
     assert "over budget (25s)" in page
