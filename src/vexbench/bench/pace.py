@@ -161,13 +161,14 @@ class Pace:
         return max(one, one + (three - one) / 2 * (choice.params["steps"] - 1)) / count
 
     def writing(self) -> float:
-        """Seconds to write down one result of one chunk."""
+        """Seconds to write down one result of one chunk, and to give back what it took."""
         table = pl.DataFrame({"image": [f"image {row}" for row in range(self.chunk)], "score": [0.0] * self.chunk})
         with tempfile.TemporaryDirectory() as folder:
             taken = [
                 self.seconds(partial(files.write_part, Path(folder) / "one.parquet", part, table)) for part in range(4)
             ]
-        return 3 * median(taken)  # a part, its merge, and the record of the choice
+        _ = self.probe(self.real, self.chunk).logits
+        return 3 * median(taken) + self.seconds(give_back)  # a part, its merge, and the record of the choice
 
     def tidying(self) -> float:
         """Seconds to collect what a method has left behind."""
