@@ -166,7 +166,7 @@ class Pace:
         return 3 * median(taken)  # a part, its merge, and the record of the choice
 
     def refilling(self) -> float:
-        """Seconds that memory takes to go back to the system and to come again: behind each result that takes passes."""
+        """Seconds that memory takes to go back to the system and come again, behind each result that takes passes."""
         probe = self.probe(self.real, self.config.batch_size)
         ask = partial(probe.scores, [probe.images])
         ask()
