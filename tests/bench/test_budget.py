@@ -59,7 +59,7 @@ def priced(study):
         for choice in study.metrics
     ]
     bills = [
-        Bill(group, tuple(MethodPrice(price, price) for price in methods), tuple(metrics), 2.0, 0.0, 0.0, 0.001)
+        Bill(group, tuple(MethodPrice(price, price) for price in methods), tuple(metrics), 2.0, 0.0, 0.0, 0.0, 0.001)
         for group in study.groups
     ]
     return Estimate(study, tuple(bills), 0.0)

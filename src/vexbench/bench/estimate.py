@@ -38,6 +38,8 @@ class Bill:
     """One result of one chunk."""
     tidying: float
     """Behind one method in one chunk."""
+    refilling: float
+    """Behind one result of one chunk that takes passes."""
     scored: float
     """One pass of one image."""
     asked: dict[tuple[int, Hashable], float] = field(default_factory=dict, compare=False)
@@ -58,7 +60,9 @@ class Bill:
 
     def own(self, metric: int) -> float:
         """Seconds of a metric beside the explanations that it asks for."""
-        return self.over(self.metrics[metric].own) + len(self.sizes) * self.writing
+        price = self.metrics[metric]
+        passes = price.own.forward + price.own.backward > 0 or price.asks
+        return self.over(price.own) + len(self.sizes) * (self.writing + (self.refilling if passes else 0.0))
 
     def asks(self, method: int, key: Hashable, calls: Sequence[Call]) -> float:
         """Seconds of the explanations that metrics share by this key."""
@@ -212,6 +216,6 @@ def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estim
         pace, classes = gauge.pace, gauge.real.classes(gauge.images)
         fixed = len(group.dataset) * gauge.shared()
         fixed += classes * sum(map(pace.synthesis, study.syntheses))
-        aside = fixed, pace.writing(), pace.tidying()
+        aside = fixed, pace.writing(), pace.tidying(), pace.refilling()
         bills.append(Bill(group, tuple(methods), tuple(metrics), *aside, pace.units["scored"]))
     return Estimate(study, tuple(bills), perf_counter() - start)

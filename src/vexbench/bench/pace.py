@@ -91,12 +91,8 @@ class Pace:
         start, rounds = perf_counter(), list[dict[str, float]]()
         while len(rounds) < 2 or (len(rounds) < ROUNDS and perf_counter() - start < LONG):
             # in turns, so that a moment in which the machine is busy meets them all
-            rounds.append({kind: self._afresh(ask) / len(probe.images) for kind, (probe, ask) in asks.items()})
+            rounds.append({kind: self.seconds(ask) / len(probe.images) for kind, (probe, ask) in asks.items()})
         return {kind: median(taken[kind] for taken in rounds) for kind in asks}
-
-    def _afresh(self, ask: Callable[[], object]) -> float:
-        give_back()  # as before each result: what it takes comes from the system again
-        return self.seconds(ask)
 
     @cached_property
     def _behind(self) -> float:
@@ -168,6 +164,14 @@ class Pace:
                 self.seconds(partial(files.write_part, Path(folder) / "one.parquet", part, table)) for part in range(4)
             ]
         return 3 * median(taken)  # a part, its merge, and the record of the choice
+
+    def refilling(self) -> float:
+        """Seconds that memory takes to go back to the system and come again, behind each result that takes passes."""
+        probe = self.probe(self.real, self.config.batch_size)
+        ask = partial(probe.scores, [probe.images])
+        ask()
+        rounds = [self.seconds(lambda: (give_back(), ask())) - self.seconds(ask) for _ in range(3)]
+        return max(0.0, median(rounds))
 
     def tidying(self) -> float:
         """Seconds to collect what a method has left behind."""
