@@ -36,13 +36,14 @@ def effects(fp32: pl.DataFrame, bf16: pl.DataFrame) -> list[str]:
         scale = np.nanmax(np.abs(one)) or 1.0
         means = rows.group_by("method", "params", maintain_order=True).agg(pl.col("score", "score_bf16").mean())
         first, second = (means[name].to_numpy() for name in ("score", "score_bf16"))
+        worst = means["method"][int(np.abs(first - second).argmax())]
         pairs = [(a, b) for a, b in combinations(range(len(means)), 2) if first[a] != first[b]]
         swapped = [(a, b) for a, b in pairs if (first[a] - first[b]) * (second[a] - second[b]) <= 0]
         # of the pairs that change places, how far apart they were, beside what the metric tells of any two images
         gap = max((abs(first[a] - first[b]) / scale for a, b in swapped), default=0.0)
         lines.append(
             f"| `{metric}` | {np.median(apart) / scale:.0e} | {apart.max() / scale:.0e} | "
-            f"{np.abs(first - second).max() / scale:.0e} | {len(swapped)} of {len(pairs)} | {gap:.0e} |"
+            f"{np.abs(first - second).max() / scale:.0e} | `{worst}` | {len(swapped)} of {len(pairs)} | {gap:.0e} |"
         )
     return lines
 
@@ -78,6 +79,10 @@ def main() -> None:
     page = "\n".join(
         [
             "# Scores in bf16", "",
+            "Gradients, and the maps made of them, are those of fp32. On `runs/intel-plain` all metrics that score a map keep "
+            "their order of methods, or swap such as are near (last column). Occlusion is the exception: its map is made of small differences "
+            "between scores, which bf16 rounds away, so that metrics that explain again and compare maps (`mprt`, "
+            "`relative_output_stability`) judge another map. Judge occlusion in fp32.", "",
             f"`python benchmarks/precision.py{options}`. {described(arguments, fp32.frame())}, with `precision = "
             '"fp32"` and with `"bf16"`. Differences are shares of the metric\'s largest absolute score. Two methods '
             "change places where their means on a metric come in the other order, or come out equal; the last column "
@@ -85,9 +90,9 @@ def main() -> None:
             f"The overall ranking is {same}.", "",
             f"One pass over 32 images of {size} px takes {folded:.2f} of the plain network's time in fp32 (folded, as "
             f"all scores are) and {coarse:.2f} in bf16.", "",
-            "| metric | median difference of a score | largest | largest of a method's mean | pairs of methods that "
+            "| metric | median difference of a score | largest | largest of a method's mean | of method | pairs of methods that "
             "change places | farthest apart |",
-            "|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|",
             *effects(fp32.frame(), bf16.frame()), "",
         ]
     )  # fmt: skip

@@ -1,9 +1,13 @@
 """Faster ways change no result: a study of the network as it was written comes out the same."""
 
+import contextlib
+import sys
+
 import numpy as np
 import pytest
 
 import vexbench as vb
+from vexbench.cli import main
 from vexbench.results.frame import load
 from vexbench.stats.summary import summarise
 
@@ -69,3 +73,28 @@ def test_studies_of_two_precisions_hold_two_networks(tmp_path):
         study(tmp_path / "fp32", precision="bf16")
     with pytest.raises(vb.VexbenchError, match="the plain way in fp32"):
         vb.StudyConfig(reference=True, precision="bf16")
+
+
+def asked(monkeypatch, *arguments):
+    configs = []
+
+    def stop(config, **_):
+        configs.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vb, "run", stop)
+    monkeypatch.setattr(sys, "argv", ["vexbench", "run", *map(str, arguments)])
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        main()
+    return [(config.reference, config.precision) for config in configs]
+
+
+def test_the_command_line_asks_for_a_reference_or_a_precision(tmp_path, monkeypatch, capsys):
+    (tmp_path / "study.toml").write_text('precision = "bf16"\nmethods = ["random"]\nmetrics = ["sparseness"]\n')
+    out = ("--out", tmp_path / "study")
+    assert asked(monkeypatch, "--reference", *out) == [(True, "fp32")]
+    assert asked(monkeypatch, "--precision", "bf16", *out) == [(False, "bf16")]
+    assert asked(monkeypatch, tmp_path / "study.toml", *out) == [(False, "bf16")]
+    assert asked(monkeypatch, tmp_path / "study.toml", "--precision", "fp32", *out) == [(False, "fp32")]
+    assert asked(monkeypatch, "--precision", "fp8", *out) == []
+    assert "fp8" in capsys.readouterr().err
