@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vexbench.methods.gradient import saliency
-from vexbench.metrics import randomisation, subsets
+from vexbench.metrics import fine_tuned, randomisation
 from vexbench.models.base import Classifier
 from vexbench.models.surgery import cascade
 from vexbench.probe import Explain, Probe
@@ -36,7 +36,7 @@ def twin(classifier, images, monkeypatch):
 
     monkeypatch.setattr(randomisation, "shipped", shipped)
     monkeypatch.setattr(randomisation, "is_demo", lambda _: True)
-    monkeypatch.setattr(subsets, "_masked_copy", lambda probe, checkpoint: shipped())
+    monkeypatch.setattr(fine_tuned, "_masked_copy", lambda probe, checkpoint: shipped())
 
 
 def regions_for(images):
