@@ -63,7 +63,7 @@ def test_frame_has_a_row_per_image_and_score(photographs, classifier, tmp_path):
     result = vb.run(study(photographs, classifier, tmp_path / "study"))
     frame = result.frame()
     assert frame.columns == [
-        "dataset", "model", "method", "params", "metric", "image", "target", "predicted", "correct", "score",
+        "dataset", "model", "method", "params", "metric", "image", "target", "predicted", "correct", "score", "note",
     ]  # fmt: skip
     assert len(frame) == 40 * 4 * 5
     assert frame["score"].is_finite().all()

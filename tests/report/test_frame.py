@@ -30,6 +30,7 @@ def test_frame_has_the_public_columns(study: Study) -> None:
         "predicted",
         "correct",
         "score",
+        "note",
     ]
     assert len(table) == 48 * (len(METHODS) * len(METRICS) - 1)
     assert set(table["method"]) == set(METHODS)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from vexbench.bench.presets import seconds_of
 from vexbench.errors import VexbenchError, refused
 from vexbench.models import EMBEDDED
 
@@ -38,8 +39,10 @@ class StudyConfig(BaseModel):
     An empty list of methods or metrics means all there are, one of syntheses none. A model is ``demo`` or ``shortcut``,
     the embedded networks; the path of a checkpoint (``./demo`` for a folder of that name); or, from Python, a
     `Classifier`. `target` says which class is explained: the predicted one, or the label. `race` is the confidence at
-    which a method's place on a metric counts as settled, and is not asked of more images. `reference` runs the network
-    as it was written, without any faster way to the same scores; `precision` is that of scores (see `Classifier`).
+    which a method's place on a metric counts as settled, and is not asked of more images. A preset says how thoroughly
+    to sample where a name comes without that parameter (see `presets`); a budget (``90s``, ``30m``, ``2h``) leaves out
+    what costs most until the study fits. `reference` runs the network as it was written, without any faster way to the
+    same scores; `precision` is that of scores (see `Classifier`).
 
     >>> StudyConfig(methods=["grad_cam", {"name": "occlusion", "patch": 9}]).methods[1].params
     {'patch': 9}
@@ -53,6 +56,8 @@ class StudyConfig(BaseModel):
     methods: Picks = ()
     metrics: Picks = ()
     syntheses: Picks = ()
+    preset: Literal["quick", "paper"] | None = None
+    budget: str | None = None
     target: Literal["predicted", "label"] = "predicted"
     seed: int = 0
     device: str = "cpu"
@@ -67,6 +72,8 @@ class StudyConfig(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise refused("study setting", error, type(self).model_fields) from None
+        if self.budget is not None:
+            seconds_of(self.budget)
         if self.reference and self.precision != "fp32":
             raise VexbenchError(f"a reference is the plain way in fp32, not {self.precision}; leave one of them out.")
 

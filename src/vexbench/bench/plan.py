@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from vexbench.bench.config import Pick, StudyConfig
+from vexbench.bench.presets import PRESETS
 from vexbench.datasets.base import Dataset
 from vexbench.datasets.shuffled import shuffled
 from vexbench.errors import SHOWN, VexbenchError, some
@@ -72,8 +73,11 @@ def plan(config: StudyConfig) -> Plan:
     VexbenchError
         A name, parameter, file or device that does not exist; nothing has been run or written then.
     """
-    methods, metrics = _choices(METHODS, config.methods), _choices(METRICS, config.metrics)
-    syntheses = _choices(SYNTHESES, config.syntheses) if config.syntheses else ()
+    methods, metrics = (
+        _choices(registry, picks, config.preset)
+        for registry, picks in ((METHODS, config.methods), (METRICS, config.metrics))
+    )
+    syntheses = _choices(SYNTHESES, config.syntheses, config.preset) if config.syntheses else ()
     datasets = [
         (choice, DATASETS[choice.name].function(**choice.params)) for choice in _choices(DATASETS, config.datasets)
     ]
@@ -111,9 +115,13 @@ def shown(path: object) -> str:
     return f"~{text.removeprefix(home)}" if text.startswith(f"{home}{os.sep}") else text
 
 
-def _choices(registry: Registry[Any], picks: Iterable[Pick]) -> tuple[Choice, ...]:
+def _choices(registry: Registry[Any], picks: Iterable[Pick], preset: str | None = None) -> tuple[Choice, ...]:
     entries: list[tuple[Entry, dict[str, Any]]] = [(registry[pick.name], pick.params) for pick in picks]
-    chosen = [entry.bind(**params) for entry, params in entries or [(entry, {}) for entry in registry.values()]]
+    settings = PRESETS[preset] if preset else {}
+    chosen = [
+        entry.bind(**{**settings.get(entry.id, {}), **params})
+        for entry, params in entries or [(entry, {}) for entry in registry.values()]
+    ]
     return tuple(dict.fromkeys(chosen))
 
 

@@ -20,7 +20,8 @@ class Result:
     def frame(self) -> pl.DataFrame:
         """One row per image and score.
 
-        Columns: dataset, model, method, params, metric, image, target, predicted, correct, score.
+        Columns: dataset, model, method, params, metric, image, target, predicted, correct, score, note
+        (where there is no score for the sake of a budget).
         """
         return frame(self.out)
 

@@ -2,8 +2,6 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from ctypes import CDLL
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +11,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from vexbench.bench import budget
 from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.material import Material, home_of, prepare, references_of, rows_of
+from vexbench.bench.memory import give_back, one_arena
 from vexbench.bench.plan import Group, Plan, plan, shown
 from vexbench.bench.racing import Race
 from vexbench.bench.records import noted, record_failure
@@ -31,10 +31,6 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how many parts are done, and how many there are."""
 
 
-M_ARENA_MAX = -8
-"""The name of that setting in glibc's malloc.h."""
-
-
 @final
 @dataclass(frozen=True)
 class Task:
@@ -45,12 +41,15 @@ class Task:
     chunk: int
 
 
-def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
+def run(
+    config: StudyConfig, *, progress: Progress = lambda *_: None, told: Callable[[str], None] = lambda _: None
+) -> Result:
     """Run a study, or what is missing of it, into `config.out`.
 
     A method or metric that fails is recorded with its reason, and the rest goes on. Interrupted at any point, the same
     call goes on where it was, to the same result; finished, it does nothing, but for another try at what failed for
-    another reason than that it is not defined.
+    another reason than that it is not defined. `told` hears, in a line, what a long study will take, and what is left
+    out to keep a budget.
 
     Raises
     ------
@@ -65,6 +64,9 @@ def run(config: StudyConfig, *, progress: Progress = lambda *_: None) -> Result:
     runner = Runner(study, progress)
     for group in study.groups:
         prepare(study, group)
+    budget.keep(study, told)
+    if line := budget.warned(study):
+        told(line)
     tasks, sittings = list(runner.missing()), list(runner.unmade())
     if tasks or sittings:
         runner.note_start()
@@ -91,8 +93,9 @@ def _claim(study: Plan) -> None:
         # more datasets, models, methods or metrics may join a study; what decides its numbers
         # may not change; nor, where one stops for the sake of another, who takes part in a race
         fixed = (
-            "seed", "target", "race", "reference", "precision", *(("methods", "metrics") if config["race"] else ())
-        )  # fmt: skip
+            *("seed", "target", "preset", "race", "reference", "precision"),
+            *(("methods", "metrics") if config["race"] else ()),
+        )
         changed = [key for key in fixed if before.get(key) != config[key]]
         if changed:
             raise VexbenchError(
@@ -123,18 +126,6 @@ def _name(item: str | dict[str, Any]) -> str:
         return item
     params = ", ".join(f"{key}={value}" for key, value in item.items() if key != "name")
     return f"{item['name']}({params})" if params else item["name"]
-
-
-def one_arena() -> None:
-    """Let all threads take memory from one place: glibc gives each its own, and none takes up what others freed."""
-    with suppress(OSError, AttributeError):  # another C library
-        CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def give_back() -> None:
-    """Give the system the memory that glibc keeps for later: a long study's would grow with its first chunks."""
-    with suppress(OSError, AttributeError):
-        CDLL(None).malloc_trim(0)
 
 
 @final

@@ -10,6 +10,7 @@ import typer
 from vexbench.cli.data import data
 from vexbench.cli.explain import explain
 from vexbench.cli.list import list_entries
+from vexbench.cli.plan import plan
 from vexbench.cli.report import report
 from vexbench.cli.run import run
 from vexbench.cli.show import show
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in (run, report, show, explain, synthesise, train, data):
+for command in (run, plan, report, show, explain, synthesise, train, data):
     app.command()(command)
 app.command("list")(list_entries)
 

@@ -54,7 +54,8 @@ def show(
         console.print("\n* best   ° control: knows nothing of the network", style="dim")
         for failure in summary.group.failures:
             console.print(
-                f"not computed: {failure.method}{f', {failure.metric}' if failure.metric else ''}: {failure.reason}"
+                f"{'left out' if failure.over_budget else 'not computed'}: {failure.method}"
+                f"{f', {failure.metric}' if failure.metric else ''}: {failure.reason}"
             )
     if study.pending:
         console.print(f"\nunfinished: {len(study.pending)} results missing; run the study again.")

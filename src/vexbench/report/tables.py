@@ -61,8 +61,10 @@ def _cell(summary: Summary, i: int, j: int, mark: Mark) -> Cell:
         reason = (
             "waiting" if (summary.methods[i].key, summary.metrics[j].key) not in summary.group.cells else "undefined"
         )
-        failed = {(failure.method, failure.metric) for failure in summary.group.failures}
-        reason = "failed" if (summary.methods[i].name, summary.metrics[j].name) in failed else reason
+        told = {(failure.method, failure.metric): failure for failure in summary.group.failures}
+        failure = told.get((summary.methods[i].name, summary.metrics[j].name))
+        if failure is not None:
+            reason = "over budget" if failure.over_budget else "failed"
         return Cell(None, "–", reason, "", "")
     defined = "" if estimate.defined == estimate.total else f"{estimate.defined} of {estimate.total}"
     defined += ", settled" * bool(summary.stopped[i, j])

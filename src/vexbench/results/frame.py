@@ -1,7 +1,7 @@
 """A study read back from its folder, finished or not: what was asked, what came out, what failed, what is missing."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ COLUMNS = {
     "predicted": pl.Int64,
     "correct": pl.Boolean,
     "score": pl.Float64,
+    "note": pl.String,
 }
 
 
@@ -85,18 +86,28 @@ class Group:
     @property
     def waiting(self) -> np.ndarray:
         """Which methods × metrics are neither computed nor failed yet."""
-        failed = {(failure.method, failure.metric) for failure in self.failures}
+        there = [[(method.key, metric.key) in self.cells for metric in self.metrics] for method in self.methods]
+        return ~np.array(there, dtype=bool).reshape(self._shape) & ~self._noted(self.failures)
+
+    @property
+    def over_budget(self) -> np.ndarray:
+        """Which methods × metrics were left out to keep a budget."""
+        return self._noted(failure for failure in self.failures if failure.over_budget)
+
+    def _noted(self, failures: Iterable[Failure]) -> np.ndarray:
+        """The methods × metrics that these failures are of."""
+        noted = {(failure.method, failure.metric) for failure in failures}
         return np.array(
             [
-                [
-                    (method.key, metric.key) not in self.cells
-                    and not failed & {(method.name, metric.name), (method.name, "")}
-                    for metric in self.metrics
-                ]
+                [bool(noted & {(method.name, metric.name), (method.name, "")}) for metric in self.metrics]
                 for method in self.methods
             ],
             dtype=bool,
-        ).reshape(len(self.methods), len(self.metrics))
+        ).reshape(self._shape)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.methods), len(self.metrics)
 
     def seen(self, method: MethodRecord, metric: MetricRecord) -> int:
         """How many images have been asked, the first ones of `predictions`: fewer than all where a race has stopped."""
@@ -125,9 +136,12 @@ class Group:
         return (self.directory / method.key / "maps.zarr").is_dir()
 
     def frame(self) -> pl.DataFrame:
-        """One row per score, with the columns of `COLUMNS`; none of images that a race did not come to."""
+        """One row per score, with the columns of `COLUMNS`; none of images that a race did not come to.
+
+        What was left out to keep a budget has a row per image without a score, and says so in `note`.
+        """
         tables = [
-            self.predictions.join(cell.select("image", "score"), on="image", maintain_order="left").select(
+            table.select(
                 dataset=pl.lit(self.dataset_name),
                 model=pl.lit(self.model_name),
                 method=pl.lit(method.id),
@@ -138,10 +152,16 @@ class Group:
                 predicted=pl.col("predicted").cast(pl.Int64),
                 correct=pl.col("correct").cast(pl.Boolean),
                 score=pl.col("score").cast(pl.Float64).fill_nan(None),
+                note=pl.lit("over budget" if cell is None else None, dtype=pl.String),
             )
-            for method in self.methods
-            for metric in self.metrics
-            if (cell := self.cells.get((method.key, metric.key))) is not None
+            for method, left_out in zip(self.methods, self.over_budget)
+            for metric, over in zip(self.metrics, left_out)
+            if (cell := self.cells.get((method.key, metric.key))) is not None or over
+            for table in [
+                self.predictions.with_columns(score=None)
+                if cell is None
+                else self.predictions.join(cell.select("image", "score"), on="image", maintain_order="left")
+            ]
         ]
         return pl.concat(tables) if tables else pl.DataFrame(schema=COLUMNS)
 

@@ -25,6 +25,10 @@ APART = ("axiomatic", "cost")
 """What is asked of an explanation; cost is reported apart."""
 
 
+OVER_BUDGET = "OverBudget"
+"""The kind of failure that is none: the result was left out to keep the study's budget."""
+
+
 def place(name: str, order: Sequence[str]) -> int:
     """Where a name stands in an order; at the end if it is not in it."""
     return order.index(name) if name in order else len(order)
@@ -112,3 +116,8 @@ class Failure:
     error: str
     reason: str
     file: str
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether it was left out to keep the study's budget."""
+        return self.error == OVER_BUDGET

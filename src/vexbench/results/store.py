@@ -24,6 +24,7 @@ from zarr.errors import BaseZarrError
 
 from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.registry import Choice
+from vexbench.results.record import OVER_BUDGET
 
 _FRESH = count()
 
@@ -294,4 +295,10 @@ def _plain(value: Any) -> Any:
 
 def mendable(out: Path) -> list[Path]:
     """Notes of failures that another try may mend: a file was missing, a parameter wrong, a package broken."""
-    return [path for path in out.rglob("*failed.json") if read_json(path)["error"] != NotApplicable.__name__]
+    final = (NotApplicable.__name__, OVER_BUDGET)
+    return [path for path in out.rglob("*failed.json") if read_json(path)["error"] not in final]
+
+
+def over_budget(out: Path) -> list[Path]:
+    """Notes of what was left out to keep a budget."""
+    return [path for path in out.rglob("*failed.json") if read_json(path)["error"] == OVER_BUDGET]

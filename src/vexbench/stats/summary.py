@@ -33,7 +33,10 @@ class Summary:
     scores: Float[np.ndarray, "images methods metrics"]
     result: Bootstrap
     ranked: tuple[int, ...]
-    """The metrics that rank: a metric counts once every method has it, on `FEWEST` images or on all of fewer."""
+    """The metrics that rank: a metric counts once every method has it, on `FEWEST` images or on all of fewer.
+
+    One that was left out for a method to keep a budget does not: a method is not worse for being dear.
+    """
 
     @property
     def higher(self) -> Bool[np.ndarray, " metrics"]:
@@ -170,7 +173,7 @@ def summarise(group: Group) -> Summary:
         if any((group.methods[i].key, metric.key) in group.cells for i in present)
     ]
     scores = group.scores[:, present][:, :, used]
-    waiting = group.waiting[present][:, used]
+    waiting = (group.waiting | group.over_budget)[present][:, used]
     result = bootstrap(scores)
     enough = result.defined.max(0, initial=0) >= max(1, min(FEWEST, result.total))
     ranked = tuple(j for j in range(len(used)) if not waiting[:, j].any() and enough[j])

@@ -1,0 +1,155 @@
+"""A budget kept: what costs most is left out, and noted as over budget, until a larger budget takes it up again."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import torch
+
+from vexbench.bench.estimate import Place, estimate
+from vexbench.bench.material import home_of, load_pixels
+from vexbench.bench.plan import Plan
+from vexbench.bench.presets import seconds_of, span_of
+from vexbench.bench.records import as_images
+from vexbench.errors import VexbenchError
+from vexbench.registry import METHODS, METRICS
+from vexbench.results import store as files
+from vexbench.results.record import OVER_BUDGET
+
+LONG: Final = 3600.0
+"""Seconds that a study may take without a word."""
+
+
+def keep(study: Plan, told: Callable[[str], None]) -> None:
+    """Leave out what is over the study's budget, as notes beside its results; `told` hears what.
+
+    Notes of another budget, or of another study in the same folder, are forgotten. Results that are there count at
+    their price, and stay.
+
+    Raises
+    ------
+    VexbenchError
+        What is cheap alone is more than the budget.
+    """
+    mark = _mark(study)
+    notes = list(files.over_budget(study.store.root))
+    # as many as there were: a kill may come in between
+    if (
+        study.config.budget
+        and notes
+        and all(files.read_json(path).get("study") == [mark, len(notes)] for path in notes)
+    ):
+        return
+    for path in notes:
+        path.unlink()
+    if study.config.budget is None or not (missing := set(_missing(study))):
+        return
+    budget = seconds_of(study.config.budget)
+    found = estimate(study)
+    everything = [place for place, _, _ in found.table()]
+    dropped = found.fitted(budget, done=[place for place in everything if place not in missing])
+    rest = found.seconds(dropped)
+    if rest > budget or len(dropped) == len(everything):
+        raise VexbenchError(
+            f"the study takes about {span_of(rest)} without its {len(dropped)} dearest results, more than the budget "
+            f'of {study.config.budget}; give a larger one, fewer images or methods, or preset = "quick".'
+        )
+    if dropped:
+        told(
+            f"about {span_of(found.seconds())}, and the budget is {study.config.budget}: {len(dropped)} of "
+            f"{len(everything)} results are left out, about {span_of(rest)} remain. Over budget: "
+            f"{', '.join(named(study, dropped))}."
+        )
+    _note(study, dropped, mark)
+
+
+def warned(study: Plan) -> str:
+    """One line on what a long study takes and what dominates it; empty for a short one, at next to no cost."""
+    # what keeps a budget has been told already
+    missing = set[Place]() if study.config.budget else set(_missing(study))
+    if not missing or _bound(study) < LONG:
+        return ""
+    found = estimate(study)
+    rows = sorted((row for row in found.table() if row[0] in missing), key=lambda row: -row[1])
+    total = found.seconds(place for place, _, _ in found.table() if place not in missing)
+    if total < LONG:
+        return ""
+    dear = ", ".join(
+        f"{study.methods[place.method].name} × {study.metrics[place.metric].name} {span_of(seconds)}"
+        for place, seconds, _ in rows[:3]
+    )
+    return (
+        f"this will take about {span_of(total)} on this machine, most of it {dear}; --budget leaves out what costs "
+        "most, --preset quick samples less, and `vexbench plan` tells all."
+    )
+
+
+def _bound(study: Plan) -> float:
+    """More seconds than the study takes, by a guess at the passes of everything and the time of one."""
+    total = 0.0
+    for group in study.groups:
+        images = as_images(load_pixels(group, range(min(4, len(group.dataset)))), group)
+        group.classifier.classes(images)
+        start = perf_counter()
+        with torch.no_grad():
+            group.classifier.logits(images)
+        each = (perf_counter() - start) / len(images)
+        maps = sum(_guess(choice.params, METHODS[choice.name].family == "perturbation") for choice in study.methods)
+        asked = sum(
+            _guess(choice.params, "stages" in choice.params)
+            for choice in study.metrics
+            if "explain" in METRICS[choice.name].needs
+        )
+        own = sum(_guess(choice.params, False) for choice in study.metrics)
+        total += each * len(group.dataset) * (4 * maps * (1 + asked) + own * len(study.methods))
+    return total
+
+
+def _guess(params: dict[str, Any], many: bool) -> int:
+    """Passes that a choice may take: the product of what it counts, and of what it does not tell."""
+    product = 1
+    for name in ("masks", "samples", "steps", "stages", "sizes"):
+        product *= max(1, params[name]) if type(params.get(name)) is int else 1
+    return product * (64 if many and product < 64 else 8 if product == 1 else 1)
+
+
+def _missing(study: Plan) -> Iterator[Place]:
+    for number, group in enumerate(study.groups):
+        for i, method in enumerate(study.methods):
+            place = study.store.method(home_of(study, group), method)
+            for j, metric in enumerate(study.metrics):
+                path = study.store.metric(place, metric)
+                if not any(p.exists() for p in (path, path.with_suffix(".failed.json"), place / "failed.json")):
+                    yield Place(number, i, j)
+
+
+def named(study: Plan, dropped: list[Place]) -> list[str]:
+    """What was left out: methods as a whole, and metrics of some."""
+    by_method = Counter((place.group, place.method) for place in dropped)
+    whole = {method for method, count in by_method.items() if count == len(study.metrics)}
+    rest = Counter(study.metrics[p.metric].name for p in dropped if (p.group, p.method) not in whole)
+    methods = dict.fromkeys(study.methods[method].name for _, method in sorted(whole))
+    return [*methods, *(f"{name} ({count} method{'s' * (count > 1)})" for name, count in rest.items())]
+
+
+def _note(study: Plan, dropped: list[Place], mark: str) -> None:
+    paths = list[Path]()
+    for number, group in enumerate(study.groups):
+        for i, method in enumerate(study.methods):
+            gone = [place.metric for place in dropped if (place.group, place.method) == (number, i)]
+            place = study.store.method(home_of(study, group), method)
+            each = [study.store.metric(place, study.metrics[j]).with_suffix(".failed.json") for j in gone]
+            paths += [place / "failed.json"] if len(gone) == len(study.metrics) else each
+    note = {"reason": f"over budget ({study.config.budget})", "error": OVER_BUDGET, "study": [mark, len(paths)]}
+    for path in paths:
+        files.write_json(path, note)
+
+
+def _mark(study: Plan) -> str:
+    """Changes with the budget, and with what the study asks for."""
+    groups = [(group.dataset.name, group.dataset.revision, group.digest) for group in study.groups]
+    asked = [choice.digest for choices in (study.methods, study.metrics) for choice in choices]
+    return blake2b(repr((study.config.budget, groups, asked)).encode(), digest_size=8).hexdigest()
