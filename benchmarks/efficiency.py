@@ -22,13 +22,13 @@ from unittest.mock import patch
 import torch
 from contest import root
 from torch import Tensor
-from vexbench.bench.estimate import estimate
-from vexbench.bench.presets import span_of
 
 import vexbench as vb
 from vexbench import probe as probing
+from vexbench.bench.estimate import estimate
 from vexbench.bench.material import prepare
 from vexbench.bench.plan import plan
+from vexbench.bench.presets import span_of
 from vexbench.metrics.cost import short_backward
 
 PAGE = root() / "docs/results/efficiency.md"

@@ -9,7 +9,7 @@ from vexbench.bench import pace, price
 from vexbench.bench.estimate import Place, estimate
 from vexbench.bench.gauge import Gauge
 from vexbench.bench.plan import plan
-from vexbench.bench.price import Call
+from vexbench.bench.price import Call, in_company
 from vexbench.explaining import maps_of, reexplain, scores_of
 from vexbench.probe import Probe
 from vexbench.registry import METHODS, METRICS
@@ -176,3 +176,22 @@ def test_an_attack_without_a_gradient_takes_no_graphs():
     assert dear.asked(calls).forward == 300
     none = price.MethodPrice(price.Price(forward=2.0), price.Price(forward=2.0), None)
     assert none.asked(calls).forward == 8
+
+
+def test_methods_that_look_at_one_layer_share_what_others_ask(study, gauge):
+    names = "grad_cam", "layer_cam", "hires_cam", "saliency"
+    metric = choice_of(study.metrics, "max_sensitivity")
+    found = in_company([gauge.method(choice_of(study.methods, name)) for name in names])
+    asks = (gauge.metric(metric).asks or {}).values()
+    told = [sum(price.asked(calls).forward for calls in asks) for price in found]
+    images = 8
+    probe, before, taken = Probe(gauge.real, gauge.images[:images], [0] * images), 0, []
+    for name in names:
+        choice = choice_of(study.methods, name)
+        maps = maps_of(probe, choice)
+        before = probe.passes.forward
+        scores_of(metric, maps, probe, explain=reexplain(choice))
+        taken.append((probe.passes.forward - before) / images)
+    assert taken[1:3] == [0, 0]
+    assert sum(told) == pytest.approx(sum(taken))
+    assert told[:3] == pytest.approx([taken[0] / 3] * 3)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, final
 from vexbench.bench.gauge import Gauge
 from vexbench.bench.memory import one_arena
 from vexbench.bench.plan import Group, Plan
-from vexbench.bench.price import Call, MethodPrice, MetricPrice, Price
+from vexbench.bench.price import Call, MethodPrice, MetricPrice, Price, in_company
 
 CHEAP: Final = 8
 """Passes per image up to which a result is never left out: it would save next to nothing."""
@@ -217,5 +217,5 @@ def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estim
         fixed = len(group.dataset) * gauge.shared()
         fixed += classes * sum(map(pace.synthesis, study.syntheses))
         aside = fixed, pace.writing(), pace.tidying(), pace.refilling()
-        bills.append(Bill(group, tuple(methods), tuple(metrics), *aside, pace.units["scored"]))
+        bills.append(Bill(group, in_company(methods), tuple(metrics), *aside, pace.units["scored"]))
     return Estimate(study, tuple(bills), perf_counter() - start)

@@ -188,7 +188,9 @@ class Gauge:
         def fake(asked: Probe) -> Maps:
             size = len(asked.images)
             area = asked.images[0, 0].numel() / self.images[0, 0].numel()
-            calls.append(Call(size / count, area, asked.connected, size == 1))
+            others = probe._known.get("others", {}).values()
+            shared = any(asked._known is known for known in others)
+            calls.append(Call(size / count, area, asked.connected, size == 1, shared))
             elsewhere.append(asked.classifier.module is not network.module)
             if area != 1 and network is self.standin:
                 with torch.no_grad():

@@ -1,7 +1,7 @@
 """Prices: what a method's maps, a metric, and the explanations that it asks for cost."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Final, NamedTuple, final
 
@@ -37,6 +37,8 @@ class Call(NamedTuple):
     area: float
     connected: bool
     alone: bool
+    shared: bool = False
+    """Whether all methods share what their probe learns."""
 
 
 @final
@@ -49,6 +51,8 @@ class MethodPrice:
     graph: Price | None = None
     """An explanation whose own gradient is asked for; None where it has none."""
     reason: str = ""
+    sharing: Price | None = None
+    """An explanation whose trace of the target layer others pay a part of; None where it takes more than a trace."""
 
     @property
     def held(self) -> float:
@@ -59,7 +63,7 @@ class MethodPrice:
         """Explanations for a metric."""
         total, tried = Price(), 0
         for call in calls:
-            price = self.again
+            price = self.sharing if call.shared and self.sharing else self.again
             if call.connected:
                 tried += 1
                 if self.held > attacks.GRAPH or (self.graph is None and tried > 1):
@@ -84,3 +88,14 @@ class MetricPrice:
     once: dict[Hashable, Price] | None = None
     asks: dict[Hashable, tuple[Call, ...]] | None = None
     reason: str = ""
+
+
+def in_company(methods: Sequence[MethodPrice]) -> tuple[MethodPrice, ...]:
+    """Methods, those that take no more than a trace of the target layer with their part of one that all ask for."""
+    alike = [method for method in methods if method.again.forward and not method.maps.forward + method.maps.backward]
+    return tuple(
+        replace(method, sharing=method.maps.plus(method.again.plus(method.maps, -1.0), 1 / len(alike)))
+        if method in alike
+        else method
+        for method in methods
+    )
