@@ -124,7 +124,7 @@ def seconds_of(span: str) -> float:
 def span_of(seconds: float) -> str:
     """Seconds as a person says them.
 
-    >>> span_of(4.2), span_of(75), span_of(5400)
+    >>> span_of(4.2), span_of(75.0), span_of(5400.0)
     ('4.2 s', '75 s', '1.5 h')
     """
     for limit, size, unit in ((10, 1, "s"), (120, 1, "s"), (7200 * 0.75, 60, "min")):
