@@ -179,12 +179,25 @@ def gradcam_of(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
 
 def randomised(
-    setting: Setting, maps: Tensor, explain: Callable[[nn.Module, Tensor, Tensor], Tensor], count: int | None = None
+    setting: Setting,
+    maps: Tensor,
+    explain: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    count: int | None = None,
+    **options: Any,
 ) -> Any:
     func = asked_again(setting, explain)
-    options = {"layer_order": "bottom_up", "abs": True, "return_average_correlation": True, "explain_func": func}
+    options |= {"layer_order": "bottom_up", "abs": True, "return_average_correlation": True, "explain_func": func}
     given = (setting.images[:count], setting.targets[:count], maps[:count])
     return quantus("MPRT", setting.network, *given, softmax=False, **options)
+
+
+def defined(first: np.ndarray, second: np.ndarray, **options: Any) -> np.ndarray:
+    """Quantus' rank correlation, NaN where a map is constant; there our numbers: 1 where both are, else 0."""
+    from quantus.functions.similarity_func import correlation_spearman
+
+    flat = [np.ptp(rows, axis=1) == 0 for rows in (first, second)]
+    found = np.atleast_1d(correlation_spearman(first, second, **options))
+    return np.where(flat[0] | flat[1], flat[0] & flat[1], found)
 
 
 def randomisation_agrees(setting: Setting, method: str, explain: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> str:
@@ -203,7 +216,7 @@ def randomisation_agrees(setting: Setting, method: str, explain: Callable[[nn.Mo
             yield "+".join(sorted(names)), other
 
     with patch.object(PyTorchModel, "get_random_layer_generator", networks):
-        average = torch.tensor(np.array(randomised(setting, maps, explain, FEW)))
+        average = torch.tensor(np.array(randomised(setting, maps, explain, FEW, similarity_func=defined)))
     found = METRICS["mprt"].function(maps, probe, reexplain(method), similarity="spearman")
     return f"{difference((1 + layers * found.double()) / (1 + layers), average)} over {layers} layers"
 

@@ -1,6 +1,7 @@
 """The other class activation maps against their equations in float64, and in closed form."""
 
 from copy import deepcopy
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -114,6 +115,16 @@ def test_finer_cam(probe, placed_network, images, targets, weighting):
     activations, gradients = reference(placed_network, images, score)
     expected = (gradients.mean((2, 3), keepdim=True) * activations).sum(1).clamp(min=0)
     assert_close(native("finer_cam", probe, classes=2, strength=0.7, weighting=weighting), expected)
+
+
+@pytest.mark.parametrize("weighting", ["equal", "probability"])
+def test_finer_cam_needs_no_pass_of_its_own_behind_a_linear_head(gap_network, images, targets, weighting, monkeypatch):
+    probe = vb.Probe(vb.Classifier(gap_network), images, targets)
+    maps = native("finer_cam", probe, weighting=weighting)
+    assert probe.passes.forward == len(images)
+    monkeypatch.setattr("vexbench.methods.cam.head_weights", Mock(side_effect=vb.NotApplicable("by passes, then")))
+    assert_close(maps, native("finer_cam", probe, weighting=weighting))
+    assert probe.passes.forward == 2 * len(images)
 
 
 def test_finer_cam_without_strength_is_grad_cam(probe):

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vexbench.errors import VexbenchError, unknown
+from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.models.base import head_weights
-from vexbench.probe import Probe, of_target
+from vexbench.probe import Probe, differentiating, of_target
 from vexbench.registry import method
 from vexbench.types import Features, Logits, Maps, Scores, Targets
 
@@ -148,7 +148,8 @@ def finer_cam(probe: Probe, *, classes: int = 3, strength: float = 0.6, weightin
     """Grad-CAM of what sets the class apart from those most like it.
 
     M = ReLU(sum_k w_k A_k), w_k = mean_ij d(y − γ sum_d p_d y_d)/dA_kij, p_d = 1/D, over the D classes d whose logits
-    are nearest to y  (Zhang et al. 2025, eq. 5-7)
+    are nearest to y  (Zhang et al. 2025, eq. 5-7). Behind global average pooling and a linear head, w_k follows from
+    the head's weights, and no pass is needed.
 
     Parameters
     ----------
@@ -180,5 +181,14 @@ def finer_cam(probe: Probe, *, classes: int = 3, strength: float = 0.6, weightin
         shares = similar.softmax(1) if weighting == "probability" else 1 / max(similar.shape[1], 1)
         return own - strength * (shares * similar).sum(1)
 
-    ((activations, gradients),) = probe.traces([probe.images], difference)
-    return weighted(gradients.mean((2, 3), keepdim=True), activations)
+    activations = probe.trace.activations
+    try:
+        heads = head_weights(probe.classifier, activations, probe.logits)
+    except NotApplicable:
+        ((activations, gradients),) = probe.traces([probe.images], difference)
+        return weighted(gradients.mean((2, 3), keepdim=True), activations)
+    with differentiating():
+        logits = probe.logits if probe.connected else probe.logits.detach().clone().requires_grad_()
+        total = difference(logits, probe.targets).sum()
+        (slopes,) = torch.autograd.grad(total, logits, create_graph=probe.connected)
+    return weighted((slopes @ heads / activations[0, 0].numel())[:, :, None, None], activations)

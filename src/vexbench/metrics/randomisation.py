@@ -6,9 +6,10 @@ from math import inf
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from vexbench.errors import NotApplicable, VexbenchError, unknown
-from vexbench.metrics.similarity import SIMILARITIES, unit
+from vexbench.metrics.similarity import SIMILARITIES, agreement, ranked, unit
 from vexbench.models.base import Classifier
 from vexbench.models.checkpoint import demo_classifier, load_classifier
 from vexbench.models.masked import named_digest, weights_digest
@@ -75,11 +76,11 @@ def mprt_curve(
 
     The layers are those of ``models.surgery.layers``, from the image on.
     """
-    alike, points = likeness(similarity), list[Scores]()
+    alike, points = likeness(similarity)(maps), list[Scores]()
     for names, classifier in cascade(probe.classifier, probe.images, seed=probe.seed, order=order, stages=stages):
         key = ("randomised", names)
         changed = explain.variant(key, lambda key=key, other=classifier: probe.of(classifier=other, key=key))
-        points.append(alike(changed, maps))
+        points.append(alike(changed))
     return torch.stack(points, 1)
 
 
@@ -128,9 +129,9 @@ def smooth_mprt(
             mean = mean + part / samples
         return mean
 
-    clean = smoothed(probe.classifier)
+    to_clean = alike(smoothed(probe.classifier))
     for _, classifier in cascade(probe.classifier, probe.images, seed=probe.seed, order=order, stages=stages):
-        total, count = total + alike(smoothed(classifier), clean), count + 1
+        total, count = total + to_clean(smoothed(classifier)), count + 1
     return total / count
 
 
@@ -185,7 +186,7 @@ def random_logit(maps: Maps, probe: Probe, explain: Explain, *, similarity: str 
     """
     alike = likeness(similarity)
     changed = explain.variant("another class", lambda: about(probe, other_classes(probe)))
-    return alike(changed, maps)
+    return alike(maps)(changed)
 
 
 @metric(
@@ -232,15 +233,21 @@ def data_randomisation(
     other.module.to(probe.classifier.device)
     key = ("twin", other.digest)
     changed = explain.variant(key, lambda: probe.of(classifier=other, key=key))
-    return alike(changed, maps)
+    return alike(maps)(changed)
 
 
-def likeness(similarity: str) -> Callable[[Maps, Maps], Scores]:
-    """A similarity by its name, for maps by absolute value, each stretched to [0, 1]."""
+def likeness(similarity: str) -> Callable[[Maps], Callable[[Maps], Scores]]:
+    """A similarity by its name: of maps, and then of others, by absolute value, each stretched to [0, 1]."""
     if similarity not in SIMILARITIES:
         raise unknown("similarity", similarity, SIMILARITIES)
-    compare = SIMILARITIES[similarity]
-    return lambda first, second: compare(unit(first.abs()), unit(second.abs()))
+    # maps that are met at every stage are sorted once
+    view, compare = (ranked, agreement) if similarity == "spearman" else (Tensor.clone, SIMILARITIES[similarity])
+
+    def to(clean: Maps) -> Callable[[Maps], Scores]:
+        seen = view(unit(clean.abs()))
+        return lambda changed: compare(view(unit(changed.abs())), seen).to(clean.dtype)
+
+    return to
 
 
 def histogram_entropy(maps: Maps, bins: int) -> Scores:

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from vexbench.types import Maps, Scores
 
+Directions = Float[Tensor, "N pixels"]
+
 
 def unit(maps: Maps) -> Maps:
     """Each map stretched to [0, 1]; a constant map becomes 0.
@@ -59,22 +61,33 @@ def spearman(first: Maps, second: Maps) -> Scores:
 
     Where it is not defined: 1 for two constant maps, 0 for a constant one and one that is not.
     """
-    a, b = (mean_ranks(maps.flatten(1)) for maps in (first, second))
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    scale = a.norm(dim=1) * b.norm(dim=1)
-    both = (a == 0).all(1) & (b == 0).all(1)
-    return ((a * b).sum(1) / scale).where(scale > 0, both.double()).to(first.dtype)
+    return agreement(ranked(first), ranked(second)).to(first.dtype)
+
+
+def ranked(maps: Maps) -> Directions:
+    """The direction of a map's ranks, whatever else it is compared with."""
+    return directions(mean_ranks(maps.flatten(1)) - (maps.shape[1:].numel() - 1) / 2)
 
 
 def mean_ranks(rows: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
     """Place of each value in its row from the smallest, from 0; equal values get the mean of their places."""
-    # numpy sorts many times faster than torch on a CPU; which of equals comes first does not matter here
-    order = torch.from_numpy(np.argsort(rows.detach().numpy(), axis=1)) if rows.is_cpu else rows.argsort(dim=1)
-    new, count = rows.gather(1, order).diff(dim=1) != 0, rows.shape[1]
-    places = torch.arange(count, device=rows.device).expand(rows.shape)
-    first = places.where(functional.pad(new, (1, 0), value=True), 0).cummax(1).values
-    last = places.where(functional.pad(new, (0, 1), value=True), count).flip(1).cummin(1).values.flip(1)
-    return torch.empty_like(places, dtype=torch.float64).scatter(1, order, (first + last).double() / 2)
+    values, order = _sorted(rows)
+    new, count = functional.pad(values.diff(dim=1) != 0, (1, 0), value=True).flatten(), rows.shape[1]
+    starts = new.nonzero()[:, 0]
+    lengths = starts.diff(append=starts.new_tensor([rows.numel()]))
+    means = (starts % max(count, 1) + (lengths - 1) / 2).double().repeat_interleave(lengths)
+    return torch.empty_like(rows, dtype=torch.float64).scatter_(1, order, means.view(rows.shape))
+
+
+def _sorted(rows: Float[Tensor, "N K"]) -> tuple[Tensor, Tensor]:
+    """Each row's values from the smallest, and where they were; which of equals comes first is left open."""
+    if not rows.is_cpu or rows.dtype != torch.float32:
+        return rows.sort(dim=1)
+    # numpy sorts whole numbers many times faster: the value's bits, in the order of the values, before its place
+    bits = (rows.detach() + 0.0).numpy().view(np.int32)  # one zero, not two
+    keys = np.where(bits < 0, ~bits ^ np.int32(-(2**31)), bits).astype(np.int64) << 32 | np.arange(rows.shape[1])
+    keys.sort(axis=1)
+    return torch.from_numpy(keys >> 32), torch.from_numpy(keys & (2**32 - 1))
 
 
 def pearson(first: Maps, second: Maps) -> Scores:
@@ -83,8 +96,9 @@ def pearson(first: Maps, second: Maps) -> Scores:
     Where it is not defined: 1 for two constant maps, 0 for a constant one and one that is not.
     """
     # the lowest value first: a constant map has to become exactly 0
-    a, b = (maps.double() - maps.amin((1, 2), keepdim=True).double() for maps in (first, second))
-    return cosine(a - a.mean((1, 2), keepdim=True), b - b.mean((1, 2), keepdim=True)).to(first.dtype)
+    a, b = (rows - rows.amin(1, keepdim=True) for rows in (maps.flatten(1).double() for maps in (first, second)))
+    a, b = (directions(rows - rows.mean(1, keepdim=True)) for rows in (a, b))
+    return agreement(a, b).to(first.dtype)
 
 
 def cosine(first: Maps, second: Maps) -> Scores:
@@ -92,12 +106,20 @@ def cosine(first: Maps, second: Maps) -> Scores:
 
     Where it is not defined: 1 for two maps of zeros, 0 for one of zeros and one that is not.
     """
+    return agreement(*(directions(maps.flatten(1).double()) for maps in (first, second))).to(first.dtype)
+
+
+def directions(rows: Float[Tensor, "N K"]) -> Directions:
+    """Each row at length 1, or 0 where it is."""
     # in double, and each scaled to 1 before: squares of small gradients vanish in single precision
-    a, b = (maps.flatten(1).double() for maps in (first, second))
-    a, b = (rows / rows.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny) for rows in (a, b))
-    scale = a.norm(dim=1) * b.norm(dim=1)
-    both = (a == 0).all(1) & (b == 0).all(1)
-    return ((a * b).sum(1) / scale).where(scale > 0, both.double()).clamp(-1, 1).to(first.dtype)
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1)
+
+
+def agreement(first: Directions, second: Directions) -> Scores:
+    """Cosine of the angle; 1 for two zeros, and 0 for one."""
+    both = ~(first.any(1) | second.any(1))
+    return (first * second).sum(1).where(~both, 1).clamp(-1, 1)
 
 
 def top_k(first: Maps, second: Maps, share: float = 0.02) -> Scores:
