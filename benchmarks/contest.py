@@ -66,9 +66,10 @@ class Contest:
     peer: str
     build: Callable[[Setting], Sides]
     aim: float | None = None
-    images: int = 8
+    images: int = 4
     few: int = 4
-    rounds: int = 7
+    rounds: int = 5
+    memory: bool = True
     share: int = 1
     theirs_share: int = 1
     note: str = ""

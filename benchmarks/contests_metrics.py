@@ -316,19 +316,19 @@ def eight_infidelities(setting: Setting) -> Sides:
 
 SIDE = 150
 CONTESTS = (
-    Contest("flipping", "pixel flipping, 30 steps", "Quantus", pixel_flipping, 24),
+    Contest("flipping", "pixel flipping, 30 steps", "Quantus", pixel_flipping, 24, images=8),
     Contest(
-        "road", "ROAD, 9 shares, most relevant first", "pytorch-grad-cam", road, 20, rounds=5,
+        "road", "ROAD, 9 shares, most relevant first", "pytorch-grad-cam", road, 20, rounds=3,
         note="ours: ten passes and nine solutions of a sparse system for three colours; of the map of `saliency`.",
     ),
-    Contest("road, grey", "the same of grey pictures, accuracy", "Quantus", quantus_road, rounds=5),
+    Contest("road, grey", "the same of grey pictures, accuracy", "Quantus", quantus_road, rounds=3),
     Contest(
-        "mprt", "MPRT, all 41 layers, one method (saliency)", "Quantus and captum", one_mprt, 95, rounds=3, images=4,
+        "mprt", "MPRT, all 41 layers, one method (saliency)", "Quantus and captum", one_mprt, 95, rounds=3,
         few=2,
     ),
     Contest(
         "mprt of ten", "MPRT, all 41 layers, per method of ten CAMs", "Quantus and pytorch-grad-cam", ten_mprt, 8,
-        rounds=3, few=4, share=len(TEN), note="theirs of Grad-CAM alone: ten methods cost ten times that.",
+        rounds=2, images=16, memory=False, share=len(TEN), note="theirs of Grad-CAM alone: ten methods cost ten times that.",
     ),
     Contest(
         "correlation", "faithfulness correlation, 50 draws, 8 methods", "Quantus", eight_correlations, 50, rounds=3,

@@ -158,7 +158,7 @@ def everything(setting: Setting) -> Sides:
 CONTESTS = (
     Contest(
         "study", "8 methods × 6 metrics", "pytorch-grad-cam, captum, Quantus", everything, 650, images=16, few=2,
-        rounds=2,
+        rounds=1, memory=False,
         note=(
             "ours is a whole `vexbench.run`, files and all. 4 CAMs, saliency, input × gradient, SmoothGrad 25, "
             "integrated gradients 50; pixel flipping 30, region perturbation 15 in each order, faithfulness correlation 50, "

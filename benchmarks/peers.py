@@ -89,7 +89,7 @@ def main() -> None:
 def raced(contest: Contest, *, quick: bool, memory: bool) -> Row:
     rounds = (SHORT if contest.rounds > SHORT else 1) if quick else contest.rounds
     row = measured(contest, rounds=rounds, count=contest.few if quick else contest.images)
-    if memory:
+    if memory and contest.memory:
         row.memory = {side: peak_apart(str(Path(__file__)), contest, side, row.images) for side in ("ours", "theirs")}
     return row
 

@@ -1,5 +1,6 @@
 """What goes into a network: checked, and in fours."""
 
+from math import isfinite
 from typing import Final
 
 import numpy as np
@@ -58,10 +59,10 @@ def checked_images(images: object) -> Images:
     if not images.is_floating_point():
         raise VexbenchError(f"images must be floating point in [0, 1], not {images.dtype}; divide 8-bit images by 255.")
     images = images.detach().float()
-    if not bool(torch.isfinite(images).all()):
+    low, high = map(float, images.aminmax()) if images.numel() else (0.0, 1.0)
+    if not isfinite(low + high):
         raise VexbenchError("images hold NaN or infinite values; check how they were read.")
-    if images.numel() and (float(images.min()) < 0 or float(images.max()) > 1):
-        low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1:
         raise VexbenchError(
             f"images must be in [0, 1], not [{low:.3g}, {high:.3g}]; undo the normalisation and "
             "give mean= and std= to the Classifier instead."

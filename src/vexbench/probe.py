@@ -221,7 +221,7 @@ class Probe:
         count = len(self.images)
         for images, which in self._batches(variants):
             with differentiating():
-                with cutting(part, name, connected=self.connected) as leaves:
+                with cutting(part, name, connected=self.connected, recorded=self.connected) as leaves:
                     logits = self._forward(images, within)
                 if self.connected:  # where the last features hang on earlier ones
                     leaves = leaves[-1:]

@@ -5,6 +5,7 @@ from math import inf
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.models.base import head_weights
@@ -138,9 +139,13 @@ def first_component(features: Features, centred: bool) -> Maps:
     places = features.flatten(2).transpose(1, 2)
     if centred:
         places = places - places.mean(1, keepdim=True)
-    direction = torch.linalg.svd(places, full_matrices=False).Vh[:, :1]
-    direction = direction * torch.where(direction.sum(2, keepdim=True) < 0, -1, 1)
-    return (places * direction).sum(2).unflatten(1, features.shape[2:])
+    places = places.double()
+    # the first eigenvector of the smaller one of O Oᵀ and Oᵀ O: cheaper than all singular vectors
+    wide = places.shape[1] < places.shape[2]
+    first = torch.linalg.eigh(places @ places.mT if wide else places.mT @ places).eigenvectors[..., -1:]
+    direction = functional.normalize(places.mT @ first if wide else first, dim=1)
+    direction = direction * torch.where(direction.sum(1, keepdim=True) < 0, -1, 1)
+    return (places @ direction)[..., 0].unflatten(1, features.shape[2:]).to(features.dtype)
 
 
 @method(family="cam", title="Finer-CAM", paper="Zhang et al. 2025, arXiv:2501.11309")

@@ -1,12 +1,12 @@
 """How alike two maps of one image are."""
 
+import sys
 from math import ceil
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from vexbench.types import Maps, Scores
 
@@ -71,23 +71,29 @@ def ranked(maps: Maps) -> Directions:
 
 def mean_ranks(rows: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
     """Place of each value in its row from the smallest, from 0; equal values get the mean of their places."""
-    values, order = _sorted(rows)
-    new, count = functional.pad(values.diff(dim=1) != 0, (1, 0), value=True).flatten(), rows.shape[1]
-    starts = new.nonzero()[:, 0]
-    lengths = starts.diff(append=starts.new_tensor([rows.numel()]))
-    means = (starts % max(count, 1) + (lengths - 1) / 2).double().repeat_interleave(lengths)
-    return torch.empty_like(rows, dtype=torch.float64).scatter_(1, order, means.view(rows.shape))
+    values, order = _sorted(rows.detach().cpu().numpy())
+    new = np.ones(values.shape, bool)
+    np.not_equal(values[:, 1:], values[:, :-1], out=new[:, 1:])
+    starts = np.flatnonzero(new)
+    lengths = np.diff(starts, append=new.size)
+    means = np.repeat(starts + (lengths - 1) / 2, lengths).reshape(values.shape)
+    means -= np.arange(0, new.size, values.shape[1] or 1)[:, None]  # places count from each row's first
+    ranks = torch.empty(values.shape, dtype=torch.float64)
+    return ranks.scatter_(1, torch.from_numpy(order).long(), torch.from_numpy(means)).to(rows.device)
 
 
-def _sorted(rows: Float[Tensor, "N K"]) -> tuple[Tensor, Tensor]:
+def _sorted(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each row's values from the smallest, and where they were; which of equals comes first is left open."""
-    if not rows.is_cpu or rows.dtype != torch.float32:
-        return rows.sort(dim=1)
-    # numpy sorts whole numbers many times faster: the value's bits, in the order of the values, before its place
-    bits = (rows.detach() + 0.0).numpy().view(np.int32)  # one zero, not two
-    keys = np.where(bits < 0, ~bits ^ np.int32(-(2**31)), bits).astype(np.int64) << 32 | np.arange(rows.shape[1])
-    keys.sort(axis=1)
-    return torch.from_numpy(keys >> 32), torch.from_numpy(keys & (2**32 - 1))
+    if rows.dtype != np.float32:
+        order = np.argsort(rows, axis=1)
+        return np.take_along_axis(rows, order, 1), order
+    # numpy sorts whole numbers many times faster: the value's bits, in the order of the values, and then its place
+    bits = (rows + np.float32(0)).view(np.int32)  # one zero, not two
+    keys = np.empty((*rows.shape, 2), np.int32)
+    low, high = (0, 1) if sys.byteorder == "little" else (1, 0)
+    keys[..., low], keys[..., high] = np.arange(rows.shape[1]), bits ^ (bits >> 31 & 0x7FFFFFFF)
+    keys.view(np.int64)[..., 0].sort(axis=1)
+    return keys[..., high], keys[..., low]
 
 
 def pearson(first: Maps, second: Maps) -> Scores:
