@@ -4,7 +4,6 @@ Times are told in units of one bare plain fp32 forward pass of the same batch, t
 measured before and after every piece of work, so that a machine that others use too slows both down.
 """
 
-import resource
 import subprocess
 import sys
 import time
@@ -148,9 +147,14 @@ def peak(contest: Contest, side: Side, count: int) -> float:
     with quiet():
         work = getattr(contest.build(setting), side)
         setting.bare()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = held()
         work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return held() - before
+
+
+def held() -> float:
+    """The most that this process has held, in MiB; getrusage would count in what its parent held when it was born."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def peak_apart(script: str, contest: Contest, side: Side, count: int) -> float:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchvision.models import resnet18
 
 import vexbench as vb
-from vexbench.bench.presets import QUICK
+from vexbench.bench.presets import PRESETS
 from vexbench.metrics.cost import short_backward
 from vexbench.registry import METHODS
 
@@ -40,7 +40,7 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     for name, entry in METHODS.items():
         unit, fresh = median(bare() for _ in range(5)) / 2, probe()  # a pass takes four images, of which two are ours
-        fewer = QUICK[name] if name in FEWER else {}
+        fewer = PRESETS["quick"][name] if name in FEWER else {}
         shown = "".join(f", {key} = {value} (default {entry.bind().params[key]})" for key, value in fewer.items())
         start = perf_counter()
         try:

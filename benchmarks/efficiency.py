@@ -9,7 +9,6 @@ passes would take so, over what the study took.
 """
 
 import argparse
-import resource
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from contest import root
+from contest import held, root
 from torch import Tensor
 
 import vexbench as vb
@@ -115,11 +114,6 @@ def seconds(work: Callable[[], object]) -> float:
     return perf_counter() - begun
 
 
-def memory() -> float:
-    """The most that this process has held, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def config(arguments: argparse.Namespace, out: Path) -> vb.StudyConfig:
     per_class = -(-arguments.images // 6)
     data = {"name": "scenes", "per_class": per_class}
@@ -143,7 +137,7 @@ def main() -> None:
         images = torch.rand(BATCH, 3, *group.dataset.image(0, group.classifier.input_size).shape[:2])
         meter = Meter(group.classifier, images)
         meter.pace()
-        network, begun = memory(), perf_counter()
+        network, begun = held(), perf_counter()
         study = plan(asked)
         prepare(study, study.groups[0])
         price = estimate(study)
@@ -163,7 +157,7 @@ def main() -> None:
         f"| the study's time | {span_of(taken)} |",
         f"| **efficiency** | **{bare / taken:.2f}** |",
         f"| what `vexbench plan` said | {span_of(told)} ({told / taken - 1:+.0%}) |" if not arguments.budget else "",
-        f"| most memory over that of the network and its bare passes, MiB | {memory() - network:.0f} |",
+        f"| most memory over that of the network and its bare passes, MiB | {held() - network:.0f} |",
     ]
     flags = "".join(f" --{name} {value}" for name, value in vars(arguments).items() if value is not None)
     page = [

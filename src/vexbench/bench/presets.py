@@ -8,98 +8,67 @@ from vexbench.errors import VexbenchError
 
 Settings = Mapping[str, Mapping[str, Any]]
 
-QUICK: Final[Settings] = {
-    # methods
-    "integrated_gradients": {"steps": 20},
-    "expected_gradients": {"samples": 20},
-    "guided_ig": {"steps": 40},
-    "blur_ig": {"steps": 20},
-    "idgi": {"steps": 20},
-    "ss_cam": {"samples": 2},
-    "is_cam": {"steps": 2},
-    "smooth_grad_cam_plus_plus": {"samples": 10},
-    "rise": {"masks": 500},
-    "sobol": {"samples": 8},
-    "extremal_perturbation": {"steps": 50},
-    "smooth_grad": {"samples": 10},
-    "smooth_grad_squared": {"samples": 10},
-    "var_grad": {"samples": 10},
-    "lime": {"samples": 200},
-    "kernel_shap": {"samples": 200},
-    "deep_lift_shap": {"samples": 4},
-    # metrics
-    "deletion": {"steps": 16},
-    "insertion": {"steps": 16},
-    "morf_lerf_gap": {"steps": 16},
-    "road": {"shares": "10,30,50,70"},
-    "irof": {"segments": 36},
-    "faithfulness_correlation": {"samples": 25},
-    "sensitivity_n": {"sizes": 3, "samples": 25},
-    "faithfulness_estimate": {"count": 36},
-    "monotonicity": {"steps": 16},
-    "infidelity": {"samples": 25},
-    "f_fidelity": {"steps": 5, "samples": 5},
-    "max_sensitivity": {"samples": 3},
-    "average_sensitivity": {"samples": 3},
-    "local_lipschitz": {"samples": 3},
-    "relative_input_stability": {"samples": 3},
-    "relative_output_stability": {"samples": 3},
-    "relative_representation_stability": {"samples": 3},
-    "adversarial_stability": {"steps": 2},
-    "mprt": {"stages": 3},
-    "smooth_mprt": {"samples": 3, "stages": 1},
-    # syntheses
-    "deep_dream": {"steps": 10},
-    "class_visualisation": {"steps": 60},
-    "feature_visualisation": {"steps": 60},
-}
-"""So many samples that methods of an hour take minutes, and maps can still be told from noise."""
+COUNTS: Final[tuple[tuple[str, str, Any, Any], ...]] = (
+    # method, metric or synthesis; parameter; quick; paper
+    ("integrated_gradients", "steps", 20, 50),
+    ("expected_gradients", "samples", 20, 200),
+    ("guided_ig", "steps", 40, 200),
+    ("blur_ig", "steps", 20, 100),
+    ("idgi", "steps", 20, 50),
+    ("ss_cam", "samples", 2, 35),
+    ("is_cam", "steps", 2, 10),
+    ("smooth_grad_cam_plus_plus", "samples", 10, 25),
+    ("rise", "masks", 500, 4000),
+    ("sobol", "samples", 8, 32),
+    ("extremal_perturbation", "steps", 50, 800),
+    ("smooth_grad", "samples", 10, 25),
+    ("smooth_grad_squared", "samples", 10, 25),
+    ("var_grad", "samples", 10, 25),
+    ("lime", "samples", 200, 1000),
+    ("kernel_shap", "samples", 200, 1000),
+    ("deep_lift_shap", "samples", 4, 8),
+    ("deletion", "steps", 16, 32),
+    ("insertion", "steps", 16, 32),
+    ("morf_lerf_gap", "steps", 16, 32),
+    ("road", "shares", "10,30,50,70", "10,20,30,40,50,70,90"),
+    ("irof", "segments", 36, 100),
+    ("faithfulness_correlation", "samples", 25, 100),
+    ("sensitivity_n", "sizes", 3, 5),
+    ("sensitivity_n", "samples", 25, 100),
+    ("faithfulness_estimate", "count", 36, 64),
+    ("monotonicity", "steps", 16, 32),
+    ("infidelity", "samples", 25, 1000),
+    ("f_fidelity", "steps", 5, 20),
+    ("f_fidelity", "samples", 5, 50),
+    ("max_sensitivity", "samples", 3, 10),
+    ("average_sensitivity", "samples", 3, 10),
+    ("local_lipschitz", "samples", 3, 10),
+    ("relative_input_stability", "samples", 3, 10),
+    ("relative_output_stability", "samples", 3, 10),
+    ("relative_representation_stability", "samples", 3, 10),
+    ("adversarial_stability", "steps", 2, 5),
+    ("mprt", "stages", 3, 0),
+    ("smooth_mprt", "samples", 3, 50),
+    ("smooth_mprt", "stages", 1, 0),
+    ("deep_dream", "steps", 10, 20),
+    ("class_visualisation", "steps", 60, 160),
+    ("feature_visualisation", "steps", 60, 160),
+)
+"""What the presets set.
 
-PAPER: Final[Settings] = {
-    "integrated_gradients": {"steps": 50},
-    "expected_gradients": {"samples": 200},
-    "guided_ig": {"steps": 200},
-    "blur_ig": {"steps": 100},
-    "idgi": {"steps": 50},
-    "ss_cam": {"samples": 35},
-    "is_cam": {"steps": 10},
-    "smooth_grad_cam_plus_plus": {"samples": 25},
-    "rise": {"masks": 4000},
-    "sobol": {"samples": 32},
-    "extremal_perturbation": {"steps": 800},
-    "smooth_grad": {"samples": 25},
-    "smooth_grad_squared": {"samples": 25},
-    "var_grad": {"samples": 25},
-    "lime": {"samples": 1000},
-    "kernel_shap": {"samples": 1000},
-    "deep_lift_shap": {"samples": 8},
-    "deletion": {"steps": 32},
-    "insertion": {"steps": 32},
-    "morf_lerf_gap": {"steps": 32},
-    "road": {"shares": "10,20,30,40,50,70,90"},
-    "irof": {"segments": 100},
-    "faithfulness_correlation": {"samples": 100},
-    "sensitivity_n": {"sizes": 5, "samples": 100},
-    "faithfulness_estimate": {"count": 64},
-    "monotonicity": {"steps": 32},
-    "infidelity": {"samples": 1000},
-    "f_fidelity": {"steps": 20, "samples": 50},
-    "max_sensitivity": {"samples": 10},
-    "average_sensitivity": {"samples": 10},
-    "local_lipschitz": {"samples": 10},
-    "relative_input_stability": {"samples": 10},
-    "relative_output_stability": {"samples": 10},
-    "relative_representation_stability": {"samples": 10},
-    "adversarial_stability": {"steps": 5},
-    "mprt": {"stages": 0},
-    "smooth_mprt": {"samples": 50, "stages": 0},
-    "deep_dream": {"steps": 20},
-    "class_visualisation": {"steps": 160},
-    "feature_visualisation": {"steps": 160},
-}
-"""What the papers, or their authors' code, take where they say so; else our defaults."""
+quick: so many samples that methods of an hour take minutes, and maps can still be told from noise.
+paper: what the papers, or their authors' code, take where they say so; else our defaults.
+"""
 
-PRESETS: Final[Mapping[str, Settings]] = {"quick": QUICK, "paper": PAPER}
+
+def _settings(column: int) -> Settings:
+    found = dict[str, dict[str, Any]]()
+    for name, parameter, *counts in COUNTS:
+        found.setdefault(name, {})[parameter] = counts[column]
+    return found
+
+
+PRESETS: Final[Mapping[str, Settings]] = {"quick": _settings(0), "paper": _settings(1)}
 
 SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
