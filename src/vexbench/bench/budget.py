@@ -15,7 +15,7 @@ from vexbench.bench.plan import Plan
 from vexbench.bench.presets import seconds_of, span_of
 from vexbench.bench.records import as_images
 from vexbench.errors import VexbenchError
-from vexbench.registry import METHODS, METRICS
+from vexbench.registry import METHODS, METRICS, Choice
 from vexbench.results import store as files
 from vexbench.results.record import OVER_BUDGET
 
@@ -92,12 +92,14 @@ def _bound(study: Plan) -> float:
     total = 0.0
     for group in study.groups:
         images = as_images(load_pixels(group, range(min(4, len(group.dataset)))), group)
-        group.classifier.classes(images)
-        start = perf_counter()
-        with torch.no_grad():
-            group.classifier.logits(images)
-        each = (perf_counter() - start) / len(images)
-        maps = sum(_guess(choice.params, METHODS[choice.name].family == "perturbation") for choice in study.methods)
+        taken = list[float]()
+        for _ in range(3):  # the first pass of a process may take many times what the next ones do
+            start = perf_counter()
+            with torch.no_grad():
+                group.classifier.logits(images)
+            taken.append(perf_counter() - start)
+        each = min(taken) / len(images)
+        maps = sum(_guess(choice.params, _many(choice)) for choice in study.methods)
         asked = sum(
             _guess(choice.params, "stages" in choice.params)
             for choice in study.metrics
@@ -106,6 +108,11 @@ def _bound(study: Plan) -> float:
         own = sum(_guess(choice.params, False) for choice in study.metrics)
         total += each * len(group.dataset) * (4 * maps * (1 + asked) + own * len(study.methods))
     return total
+
+
+def _many(method: Choice) -> bool:
+    """Whether it may take more passes than it tells: one per channel, say; noisy copies of the image are counted."""
+    return METHODS[method.name].family == "perturbation" and ("_cam" in method.name or "noise" not in method.params)
 
 
 def _guess(params: dict[str, Any], many: bool) -> int:

@@ -19,7 +19,7 @@ from vexbench.bench.price import Price
 from vexbench.bench.standin import Work
 from vexbench.models.base import Classifier
 from vexbench.perturb import attacks
-from vexbench.probe import ALIGNED, Probe
+from vexbench.probe import ALIGNED, GRADIENTS, Probe
 from vexbench.registry import SYNTHESES, Choice
 from vexbench.results import store as files
 from vexbench.synthesising import images_of, soft_noise
@@ -78,10 +78,10 @@ class Pace:
 
     def _timed(self, network: Classifier) -> dict[str, float]:
         # variants come in whole batches, the images themselves as many as there are in a chunk
-        batch, chunk = (self.probe(network, count) for count in (self.config.batch_size, self.chunk))
+        batch, chunk, part = (self.probe(network, n) for n in (self.config.batch_size, self.chunk, GRADIENTS))
         asks: dict[str, tuple[Probe, Callable[[], object]]] = {
             "scored": (batch, lambda: batch.scores([batch.images])),
-            "graded": (batch, lambda: list(batch.input_gradients([batch.images]))),
+            "graded": (part, lambda: list(part.input_gradients([part.images]))),
             "plain": (chunk, lambda: chunk.of(images=chunk.images).logits),
         }
         if self.standin is not self.real:  # there is a target layer
