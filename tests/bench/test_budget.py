@@ -171,6 +171,14 @@ def test_a_short_study_is_not_priced(config, monkeypatch):
     vb.run(config())
 
 
+@pytest.mark.parametrize(
+    ("method", "passes"), [("smooth_grad", 25), ("rise", 4000), ("ss_cam", 640), ("score_cam", 64), ("grad_cam", 8)]
+)
+def test_the_guess_counts_channels_where_a_method_may_but_no_copies_twice(method, passes):
+    choice = METHODS[method].bind()
+    assert budgeting._guess(choice.params, budgeting._many(choice)) == passes
+
+
 def test_presets_say_how_thoroughly_to_sample(config, tmp_path):
     names = {"methods": ["rise", {"name": "smooth_grad", "samples": 3}], "metrics": ["max_sensitivity", "sparseness"]}
     quick, paper = (plan(config(preset=preset, **names)) for preset in ("quick", "paper"))
