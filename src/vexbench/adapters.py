@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from vexbench.errors import NotApplicable, VexbenchError
 from vexbench.hooks import observing
 from vexbench.models.base import Classifier
-from vexbench.probe import Passes, Probe, differentiating
+from vexbench.probe import Passes, Probe
+from vexbench.readout import differentiating
 from vexbench.registry import METHODS, MethodEntry
 from vexbench.seeds import generator
 from vexbench.types import Images, Logits, Maps

@@ -1,14 +1,13 @@
 """One batch seen by one classifier: the only way to ask a network anything."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, Final, Literal, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from vexbench.errors import VexbenchError
@@ -18,15 +17,12 @@ from vexbench.models.base import Classifier
 from vexbench.models.graph import Folded
 from vexbench.models.head import Head
 from vexbench.models.patches import ENDS, logits_patched, with_patch
+from vexbench.readout import Output, Score, differentiating, gradients_of, of_target, read
 from vexbench.seeds import fingerprint
 from vexbench.types import Curves, Features, Images, Logits, Maps, Masks, Scores, Targets
 
-Output = Literal["logit", "probability", "log_probability"]
-
 Within = Callable[[], AbstractContextManager[object]]
 """A context for each pass through the network."""
-Score = Callable[[Logits, Targets], Scores]
-"""What a gradient is of: one number per image, from the logits and the targets."""
 
 KEPT: Final = 2**27
 """Bytes of features that probes of other images or networks keep for those that ask the same."""
@@ -364,44 +360,6 @@ class Probe:
         self.passes.forward += len(images)
         with self._around(), within():
             return self.classifier.logits(padded(images))[: len(images)]
-
-
-@contextmanager
-def differentiating() -> Iterator[None]:
-    """Record gradients, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
-
-
-def of_target(scores: Float[Tensor, "N classes"], targets: Targets) -> Scores:
-    """Each row's number at its target."""
-    return scores.gather(1, targets[:, None])[:, 0]
-
-
-def gradients_of(
-    logits: Logits, targets: Targets, leaves: list[Tensor], score: Score = of_target, *, connected: bool = False
-) -> tuple[Tensor | None, ...]:
-    """Gradients of the targets' scores with respect to the leaves; None where a leaf has no effect on the logits.
-
-    Those that are connected can be differentiated again.
-
-    Raises
-    ------
-    VexbenchError
-        The network keeps no record of its own steps.
-    """
-    if not logits.requires_grad:
-        raise VexbenchError(
-            "the logits have no gradient; is there a torch.no_grad() or detach() in the network's forward?"
-        )
-    return torch.autograd.grad(score(logits, targets).sum(), leaves, allow_unused=True, create_graph=connected)
-
-
-def read(logits: Logits, output: Output) -> Float[Tensor, "N classes"]:
-    """The logits as they are, as probabilities, or as log-probabilities."""
-    if output == "logit":
-        return logits
-    return logits.softmax(1) if output == "probability" else logits.log_softmax(1)
 
 
 @final

@@ -17,7 +17,8 @@ from vexbench.metrics.stability import adversarial_stability, corruption_stabili
 from vexbench.models.base import Classifier
 from vexbench.perturb import attacks, noise
 from vexbench.perturb.corruptions import CORRUPTIONS, brightness
-from vexbench.probe import Explain, Probe, differentiating
+from vexbench.probe import Explain, Probe
+from vexbench.readout import differentiating
 from vexbench.rules import softened
 
 EPSILON = 8 / 255

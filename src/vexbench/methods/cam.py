@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.models.base import head_weights
-from vexbench.probe import Probe, differentiating, of_target
+from vexbench.probe import Probe
+from vexbench.readout import differentiating, of_target
 from vexbench.registry import method
 from vexbench.types import Features, Logits, Maps, Scores, Targets
 

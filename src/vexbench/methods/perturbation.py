@@ -16,7 +16,8 @@ from vexbench.inputs import ALIGNED
 from vexbench.perturb.baselines import baseline as baseline_images
 from vexbench.perturb.masks import shifted_grids
 from vexbench.perturb.segments import grid
-from vexbench.probe import Output, Probe, differentiating
+from vexbench.probe import Probe
+from vexbench.readout import Output, differentiating
 from vexbench.registry import method
 from vexbench.rules import gating
 from vexbench.seeds import generator

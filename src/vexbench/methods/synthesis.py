@@ -17,7 +17,8 @@ from torch.nn import functional
 from vexbench.errors import NotApplicable, VexbenchError, unknown
 from vexbench.hooks import observing
 from vexbench.models.base import Classifier
-from vexbench.probe import Probe, differentiating
+from vexbench.probe import Probe
+from vexbench.readout import differentiating
 from vexbench.registry import synthesis
 from vexbench.seeds import generator
 from vexbench.types import Features, Images, Targets

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vexbench.hooks import cutting
 from vexbench.inputs import ALIGNED
-from vexbench.probe import Probe, differentiating, gradients_of
+from vexbench.probe import Probe
+from vexbench.readout import differentiating, gradients_of
 from vexbench.registry import metric
 from vexbench.types import Images, Maps, Scores
 

@@ -12,7 +12,8 @@ from torch.nn import functional
 from vexbench.errors import VexbenchError, unknown
 from vexbench.perturb.imputation import filled
 from vexbench.perturb.segments import segmented
-from vexbench.probe import Explain, Output, Probe
+from vexbench.probe import Explain, Probe
+from vexbench.readout import Output
 from vexbench.registry import metric
 from vexbench.seeds import generator
 from vexbench.types import Curves, Logits, Maps, Masks, Scores, Targets

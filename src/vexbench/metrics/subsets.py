@@ -18,7 +18,8 @@ from vexbench.perturb import noise
 from vexbench.perturb.baselines import baseline as replacement
 from vexbench.perturb.masks import squares, subsets
 from vexbench.perturb.segments import grid
-from vexbench.probe import Output, Probe
+from vexbench.probe import Probe
+from vexbench.readout import Output
 from vexbench.registry import metric
 from vexbench.types import Curves, Maps, Masks, Scores
 

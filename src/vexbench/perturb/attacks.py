@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from vexbench.errors import VexbenchError
 from vexbench.perturb import noise
-from vexbench.probe import Probe, differentiating
+from vexbench.probe import Probe
+from vexbench.readout import differentiating
 from vexbench.rules import softened
 from vexbench.types import Images, Maps, Scores
 
