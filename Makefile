@@ -23,9 +23,10 @@ check: $(VENV)/.developer ## formatting, lint, types, import rules, doctests, ge
 	$(BIN)/python -m pytest --doctest-modules src
 	$(BIN)/python docs/tables.py --check
 
-bench: $(VENV)/.developer ## time against the peers, and what every method costs, as ratios to one forward pass
+bench: $(VENV)/.developer ## time against the peers, and what every method costs, and a study, as ratios to bare passes
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/peers.py
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/cost.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/efficiency.py --images 6 --budget 90s
 
 format: $(VENV)/.developer ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .

@@ -1,17 +1,20 @@
 """A whole study beside the bare passes that it counts: writes docs/results/efficiency.md.
 
-    python benchmarks/efficiency.py --model runs/intel-plain --root ../shared/data/intel [--images 24] [--budget 30m]
+    python benchmarks/efficiency.py --model studies/intel-plain --root ../shared/data/intel [--images 24] [--out runs/all]
+    python benchmarks/efficiency.py --images 6 --budget 90s     part of `make bench`: no page
 
 All methods and metrics at the preset `quick`; without a checkpoint the demo network on drawn scenes. The study runs in this
 process, and every pass that its probes count is counted; on the way, every minute, bare passes of the network are timed:
 the plain module, 32 images at a time, forward alone, and forward and backward to the images. Efficiency is what the counted
 passes would take so, over what the study took.
+
+With `--out` it goes on when called again after a stop: each minute's passes and seconds stand there, beside the study.
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -32,6 +35,7 @@ from vexbench.metrics.cost import short_backward
 
 PAGE = root() / "docs/results/efficiency.md"
 BATCH, EVERY, FIRST = 32, 60.0, 4
+KINDS = ("forward", "backward", "partial")
 
 
 class Larger:
@@ -49,13 +53,14 @@ class Larger:
 
 
 class Meter:
-    """Every pass of every probe, wherever it was made, and the pace of bare passes meanwhile."""
+    """Every pass of every probe, wherever it was made, and the pace of bare passes meanwhile, a line a minute in a file."""
 
-    def __init__(self, classifier: vb.Classifier, images: Tensor) -> None:
-        self.classifier, self.images = classifier, images
+    def __init__(self, classifier: vb.Classifier, images: Tensor, file: Path) -> None:
+        self.classifier, self.images, self.file = classifier, images, file
         self.all = list[probing.Passes]()
-        self.paces: dict[str, list[float]] = {"forward": [], "backward": []}
-        self.spent, self.next = 0.0, 0.0
+        self.seen = dict.fromkeys(KINDS, 0.0)
+        self.network = held()
+        self.next = 0.0
 
     def __enter__(self) -> "Meter":
         make, of = probing.Passes, probing.Probe.of
@@ -80,9 +85,20 @@ class Meter:
         for one in self.patches:
             one.stop()
 
-    def pace(self) -> None:
-        """Time bare passes; what that takes is not the study's."""
-        begun = perf_counter()
+    def start(self) -> None:
+        self.begun, self.next = perf_counter(), perf_counter() + EVERY
+
+    def note(self) -> None:
+        """What was done since the last note, and how long bare passes take now, which is not the study's time."""
+        taken, total = perf_counter() - self.begun, {kind: self.total(kind) for kind in KINDS}
+        line = {kind: total[kind] - self.seen[kind] for kind in KINDS}
+        line |= {"seconds": taken, "memory": held() - self.network, **self.pace()}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self.seen = total
+        self.start()
+
+    def pace(self) -> dict[str, float]:
         normal = self.classifier.normalise(self.images)
 
         def forward() -> None:
@@ -93,15 +109,12 @@ class Meter:
             leaf = normal.clone().requires_grad_()
             torch.autograd.grad(self.classifier.module(leaf).amax(1).sum(), leaf)
 
-        taken = [median(map(seconds, [work] * 3)) / len(self.images) for work in (forward, both)]
-        self.paces["forward"].append(taken[0])
-        self.paces["backward"].append(taken[1] - taken[0])
-        self.spent += perf_counter() - begun
-        self.next = perf_counter() + EVERY
+        alone, together = (median(map(seconds, [work] * 3)) / len(self.images) for work in (forward, both))
+        return {"pace of forward": alone, "pace of backward": together - alone}
 
     def progress(self, _doing: str, done: int, total: int) -> None:
         if perf_counter() > self.next:
-            self.pace()
+            self.note()
             print(f"{done}/{total}", flush=True)
 
     def total(self, kind: str) -> float:
@@ -120,8 +133,20 @@ def config(arguments: argparse.Namespace, out: Path) -> vb.StudyConfig:
     if arguments.model:
         data = {"name": "intel", "root": str(arguments.root), "per_class": per_class}
     return vb.StudyConfig(
-        datasets=[data], models=[str(arguments.model or "demo")], preset="quick", budget=arguments.budget, out=out
+        datasets=[data],
+        models=[str(arguments.model or "demo")],
+        preset="quick",
+        budget=arguments.budget,
+        out=out,
     )
+
+
+def told(asked: vb.StudyConfig) -> float:
+    """Seconds, as `vexbench plan` says before the study."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = plan(asked.model_copy(update={"out": Path(folder)}))
+        prepare(study, study.groups[0])
+        return estimate(study).seconds()
 
 
 def main() -> None:
@@ -130,50 +155,75 @@ def main() -> None:
     parser.add_argument("--root", type=Path)
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--budget", help="leave out what costs most, as vexbench run --budget does")
+    parser.add_argument("--out", type=Path, help="keep the study and the minutes here, to go on after a stop")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        asked = config(arguments, Path(folder) / "study")
-        (group,) = plan(asked).groups
-        images = torch.rand(BATCH, 3, *group.dataset.image(0, group.classifier.input_size).shape[:2])
-        meter = Meter(group.classifier, images)
-        meter.pace()
-        network, begun = held(), perf_counter()
-        study = plan(asked)
-        prepare(study, study.groups[0])
-        price = estimate(study)
-        told = price.seconds()
-        print(f"vexbench plan: {span_of(told)}, measured in {perf_counter() - begun:.0f} s", flush=True)
-        meter.spent = 0.0
-        with meter:
-            taken = seconds(partial(vb.run, asked, progress=meter.progress)) - meter.spent
-        result = vb.Result(asked.out)
-        forward, backward = (median(meter.paces[kind]) for kind in ("forward", "backward"))
-        short = short_backward(vb.Probe(group.classifier, images[:FIRST])) * forward
-        bare = meter.total("forward") * forward + meter.total("backward") * backward + meter.total("partial") * short
-        cells, failures = result.frame().select("method", "metric").n_unique(), result.failures()
+        out = arguments.out or Path(folder)
+        out.mkdir(parents=True, exist_ok=True)
+        text = measured(config(arguments, out / "study"), out)
+    flags = "".join(f" --{name} {value}" for name, value in vars(arguments).items() if value is not None)
+    text = text.format(f"`python benchmarks/efficiency.py{flags}`: {arguments.images} images")
+    print(text)
+    if not arguments.budget:
+        PAGE.write_text(text, encoding="utf-8")
+
+
+def measured(asked: vb.StudyConfig, out: Path) -> str:
+    """The page, once the study is done, but for the words on how it was called."""
+    price, minutes = out / "plan.json", out / "minutes.jsonl"
+    (group,) = plan(asked).groups
+    images = torch.rand(BATCH, 3, *group.dataset.image(0, group.classifier.input_size).shape[:2])
+    meter = Meter(group.classifier, images, minutes)
+    short = short_backward(vb.Probe(group.classifier, images[:FIRST]))
+    meter.pace()
+    if not price.exists():
+        price.write_text(json.dumps(told(asked)), encoding="utf-8")
+        print(f"vexbench plan: {span_of(json.loads(price.read_text()))}", flush=True)
+    with meter:
+        meter.start()
+        vb.run(asked, progress=meter.progress)
+        meter.note()
+    result = vb.Result(asked.out)
+    print({reason: len(where) for reason, where in result.failures().items()})
+    cells = result.frame().select("method", "metric").n_unique()
+    lines = [json.loads(line) for line in minutes.read_text(encoding="utf-8").splitlines()]
+    return page(lines, None if asked.budget else json.loads(price.read_text()), short, cells)
+
+
+def page(lines: list[dict[str, float]], told: float | None, short: float, cells: int) -> str:
+    forward, backward = (median(line[f"pace of {kind}"] for line in lines) for kind in ("forward", "backward"))
+    passes = {kind: sum(line[kind] for line in lines) for kind in KINDS}
+    # each minute's passes at that minute's pace
+    bare = sum(
+        (line["forward"] + line["partial"] * short) * line["pace of forward"]
+        + line["backward"] * line["pace of backward"]
+        for line in lines
+    )
+    taken = sum(line["seconds"] for line in lines)
     rows = [
-        f"| counted passes: forward, backward, behind the layer | {', '.join(f'{meter.total(kind):,.0f}' for kind in ('forward', 'backward', 'partial'))} |",
+        f"| counted passes: forward, backward, behind the layer | {', '.join(f'{count:,.0f}' for count in passes.values())} |",
         f"| their time run bare | {span_of(bare)} |",
         f"| the study's time | {span_of(taken)} |",
         f"| **efficiency** | **{bare / taken:.2f}** |",
-        f"| what `vexbench plan` said | {span_of(told)} ({told / taken - 1:+.0%}) |" if not arguments.budget else "",
-        f"| most memory over that of the network and its bare passes, MiB | {held() - network:.0f} |",
+        "" if told is None else f"| what `vexbench plan` said | {span_of(told)} ({told / taken - 1:+.0%}) |",
+        f"| most memory over that of the process with its network, MiB | {max(line['memory'] for line in lines):.0f} |",
     ]
-    flags = "".join(f" --{name} {value}" for name, value in vars(arguments).items() if value is not None)
-    page = [
-        "# A whole study beside its bare passes",
-        "",
-        f"`python benchmarks/efficiency.py{flags}`: {arguments.images} images, {cells} results (method × metric), preset `quick`, {torch.get_num_threads()} threads, torch {torch.__version__}.",
-        "",
-        "| | |",
-        "|---|---|",
-        *filter(None, rows),
-        "",
-        f"Bare passes are the plain module's, {BATCH} images at a time, timed {len(meter.paces['forward'])} times on the way: forward {1e3 * forward:.1f} ms an image, backward {1e3 * backward:.1f} ms.",
-        "A pass over a mosaic counts by its pixels, a patch of occlusion as a whole pass.",
-    ]
-    print("\n".join(page), "\n", failures)
-    PAGE.write_text("\n".join(page) + "\n", encoding="utf-8")
+    return "\n".join(
+        [
+            "# A whole study beside its bare passes",
+            "",
+            f"{{}}, {cells} results (method × metric), preset `quick`, {torch.get_num_threads()} threads, torch {torch.__version__}.",
+            "",
+            "| | |",
+            "|---|---|",
+            *filter(None, rows),
+            "",
+            f"Bare passes are the plain module's, {BATCH} images at a time, timed {len(lines)} times on the way: "
+            f"forward {1e3 * forward:.1f} ms an image, backward {1e3 * backward:.1f} ms; each minute's passes count at that minute's pace.",
+            "A pass over a mosaic counts by its pixels, a patch of occlusion as a whole pass.",
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":
