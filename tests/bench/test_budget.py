@@ -171,6 +171,14 @@ def test_a_short_study_is_not_priced(config, monkeypatch):
     vb.run(config())
 
 
+@pytest.mark.parametrize(("seconds", "line"), [((3.0, 2.0), "scores in bf16 take 1.5 times as long"), ((2.0, 3.0), "")])
+def test_bf16_that_costs_time_is_said(config, monkeypatch, seconds, line):
+    taken = iter(seconds)
+    monkeypatch.setattr(budgeting, "_quickest", lambda ask: (ask(), next(taken))[1])
+    assert budgeting.slower(plan(config(precision="bf16")))[:37] == line
+    assert budgeting.slower(plan(config())) == ""
+
+
 @pytest.mark.parametrize(
     ("method", "passes"), [("smooth_grad", 25), ("rise", 4000), ("ss_cam", 640), ("score_cam", 64), ("grad_cam", 8)]
 )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from time import perf_counter
@@ -11,13 +12,15 @@ import torch
 
 from vexbench.bench.estimate import Place, estimate
 from vexbench.bench.material import home_of, load_pixels
-from vexbench.bench.plan import Plan
+from vexbench.bench.plan import Group, Plan
 from vexbench.bench.presets import seconds_of, span_of
 from vexbench.bench.records import as_images
 from vexbench.errors import VexbenchError
+from vexbench.probe import Probe
 from vexbench.registry import METHODS, METRICS, Choice
 from vexbench.results import store as files
 from vexbench.results.record import OVER_BUDGET
+from vexbench.types import Images
 
 LONG: Final = 3600.0
 """Seconds that a study may take without a word."""
@@ -87,18 +90,44 @@ def warned(study: Plan) -> str:
     )
 
 
+def slower(study: Plan) -> str:
+    """One line where bf16 takes more time than fp32 on this machine, which has to know it to gain; else empty."""
+    if study.config.precision == "fp32":
+        return ""
+    group = study.groups[0]
+    images = _few(group)
+    single = group.classifier.around(group.classifier.module)
+    single.precision = "fp32"
+    bf16, fp32 = (_quickest(partial(Probe(network, images).scores, [images])) for network in (group.classifier, single))
+    if bf16 < fp32:
+        return ""
+    return (
+        f"scores in bf16 take {bf16 / fp32:.1f} times as long as in fp32 on this machine, whose processor does not "
+        "calculate in bf16; leave out --precision."
+    )
+
+
+def _few(group: Group) -> Images:
+    return as_images(load_pixels(group, range(min(4, len(group.dataset)))), group)
+
+
+def _quickest(ask: Callable[[], object]) -> float:
+    """Seconds of a call; the first of a process may take many times what the next ones do."""
+    taken = list[float]()
+    for _ in range(3):
+        start = perf_counter()
+        ask()
+        taken.append(perf_counter() - start)
+    return min(taken)
+
+
 def _bound(study: Plan) -> float:
     """More seconds than the study takes, by a guess at the passes of everything and the time of one."""
     total = 0.0
     for group in study.groups:
-        images = as_images(load_pixels(group, range(min(4, len(group.dataset)))), group)
-        taken = list[float]()
-        for _ in range(3):  # the first pass of a process may take many times what the next ones do
-            start = perf_counter()
-            with torch.no_grad():
-                group.classifier.logits(images)
-            taken.append(perf_counter() - start)
-        each = min(taken) / len(images)
+        images = _few(group)
+        with torch.no_grad():
+            each = _quickest(partial(group.classifier.logits, images)) / len(images)
         maps = sum(_guess(choice.params, _many(choice)) for choice in study.methods)
         asked = sum(
             _guess(choice.params, "stages" in choice.params)

@@ -65,7 +65,7 @@ def run(
     for group in study.groups:
         prepare(study, group)
     budget.keep(study, told)
-    if line := budget.warned(study):
+    for line in filter(None, (budget.slower(study), budget.warned(study))):
         told(line)
     tasks, sittings = list(runner.missing()), list(runner.unmade())
     if tasks or sittings:
