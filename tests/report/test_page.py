@@ -276,3 +276,15 @@ def test_race_says_what_was_stopped_and_when(tmp_path: Path) -> None:
     shown = [image.row for panel in panels(loaded.groups[0]) for image in panel.images]
     assert shown
     assert max(shown) < 20
+
+
+def test_what_decides_the_numbers_is_told(tmp_path: Path) -> None:
+    root = write_study(tmp_path / "study")
+    study = read_json(root / "study.json")
+    config = {"preset": "quick", "budget": "2h", "race": None, "precision": "bf16", "reference": False}
+    write_json(root / "study.json", {**study, "config": {**study["config"], **config}})
+    page = render(load(root))
+    told = dict(re.findall(r"<dt>([^<]+)</dt>\s*<dd>([^<]+)</dd>", page[page.index('id="provenance"') :]))
+    assert {name: told.get(name) for name in ("preset", "budget", "race", "precision", "without speed-ups")} == {
+        "preset": "quick", "budget": "2h", "race": None, "precision": "bf16", "without speed-ups": None,
+    }  # fmt: skip
