@@ -2,36 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
-import torch
-from PIL import Image
-from torch import nn
 
 import vexbench as vb
 from vexbench.errors import VexbenchError
 from vexbench.results.frame import load
 
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("photographs")
-    draw = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (root / name).mkdir()
-        for number in range(24):
-            Image.fromarray(draw.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def classifier() -> vb.Classifier:
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2)
-    )
-    return vb.Classifier(network, class_names=["cat", "dog"], input_size=20)
+EACH = 24
 
 
 def study(photographs: Path, classifier: vb.Classifier, out: Path, **changes) -> vb.StudyConfig:

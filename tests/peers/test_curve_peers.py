@@ -16,6 +16,7 @@ from vexbench.probe import Probe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
 
+SPREAD = 2.0  # far from uniform probabilities
 TARGETS = [0, 1, 2, 3, 0, 1]
 PATHS = {"normalise": False, "disable_warnings": True}
 
@@ -29,17 +30,6 @@ class Grey(nn.Module):
 
     def forward(self, pictures):
         return self.network(pictures.expand(-1, 3, -1, -1))
-
-
-@pytest.fixture
-def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 4)
-        )
-        nn.init.normal_(module[4].weight, 0, 2.0)  # far from uniform probabilities
-    return module.eval()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from vexbench.metrics.faithfulness import average_drop, average_increase, deletion, insertion
 from vexbench.metrics.robustness import max_sensitivity
@@ -16,18 +15,6 @@ from vexbench.perturb import noise
 from vexbench.probe import Explain, Probe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
-
-
-@pytest.fixture
-def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 4)
-        )
-        # far from uniform probabilities, so that a drop is a drop
-        nn.init.normal_(module[4].weight, 0, 0.5)
-    return module.eval()
 
 
 @pytest.fixture

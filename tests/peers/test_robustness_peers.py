@@ -22,20 +22,9 @@ from vexbench.probe import Explain, Probe
 pytestmark = pytest.mark.filterwarnings("ignore")  # the peer's own
 quantus = pytest.importorskip("quantus")
 
+ACTIVATION = nn.Softplus  # smooth, so that no feature and no value of a map is exactly zero
 RADIUS, SAMPLES = 0.02, 6
 QUIET = {"disable_warnings": True, "display_progressbar": False}
-
-
-@pytest.fixture
-def network():
-    """Smooth, so that no feature and no value of a map is exactly zero."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.Softplus(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 4)
-        )
-        nn.init.normal_(module[4].weight, 0, 0.5)
-    return module.eval()
 
 
 @pytest.fixture

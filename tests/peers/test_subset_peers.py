@@ -23,17 +23,6 @@ NAMED = {"normalise": False, "abs": False, "disable_warnings": True, "return_agg
 
 
 @pytest.fixture
-def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 4)
-        )
-        nn.init.normal_(module[4].weight, 0, 0.5)
-    return module.eval()
-
-
-@pytest.fixture
 def images():
     return 0.1 + 0.8 * torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(1))
 
