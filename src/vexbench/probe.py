@@ -128,7 +128,8 @@ class Probe:
         """The same question about other images, or to another network; passes are counted together.
 
         Probes of one key, which says all that makes the images and the network what they are, share what they learn:
-        ``("uniform", radius, draw)``. Larger images go in smaller batches, so that a batch takes no more memory.
+        ``("uniform", radius, draw)``. Larger images go in smaller batches, so that a batch takes no more memory. Copies
+        of the images draw what the images draw: else a method's noise would be taken for a change of its map.
         """
         other = Probe(
             classifier or self.classifier,
@@ -141,6 +142,8 @@ class Probe:
         fitting = self.batch_size * self.images.shape[1:].numel() // other.images.shape[1:].numel()
         other.batch_size = min(self.batch_size, max(ALIGNED, fitting - fitting % ALIGNED))
         other.passes = self.passes
+        if other.images.shape == self.images.shape:
+            other.fingerprints = self.fingerprints
         if classifier is None and "_graph" in self.__dict__ and other.images.shape[1:] == self.images.shape[1:]:
             other.__dict__["_graph"] = self._graph  # the same question still
         return other if images is None or not self.connected else other.differentiably(images, self._around)

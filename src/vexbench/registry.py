@@ -34,6 +34,7 @@ class Choice:
     name: str
     items: tuple[tuple[str, Any], ...] = ()
     version: int = 1
+    source: str = ""
 
     @classmethod
     def of(cls, name: str, /, **params: Any) -> "Choice":
@@ -47,9 +48,9 @@ class Choice:
 
     @property
     def digest(self) -> str:
-        """Eight characters that change with any parameter and with the version."""
-        text = json.dumps([self.name, self.params, self.version], sort_keys=True, default=str)
-        return blake2b(text.encode(), digest_size=4).hexdigest()
+        """Eight characters that change with any parameter, the version, and the text of a user's function."""
+        told = [self.name, self.params, self.version, *filter(None, [self.source])]
+        return _short(json.dumps(told, sort_keys=True, default=str))
 
     @property
     def label(self) -> str:
@@ -59,6 +60,10 @@ class Choice:
     def __repr__(self) -> str:
         params = "".join(f", {key}={value!r}" for key, value in self.items)
         return f"Choice.of({self.name!r}{params})"
+
+
+def _short(text: str) -> str:
+    return blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,16 @@ class Entry:
         """The first line of the docstring."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0]
 
+    @property
+    def source(self) -> str:
+        """Changes with the function's text where it is a user's, which is edited as one goes; ours have versions."""
+        if self.function.__module__.partition(".")[0] == __package__:
+            return ""
+        try:
+            return _short(inspect.getsource(self.function))
+        except (OSError, TypeError):  # typed in, or of no file
+            return ""
+
     def bind(self, **params: Any) -> Choice:
         """Check parameters and complete them with the defaults.
 
@@ -108,7 +123,7 @@ class Entry:
             if name not in defaults:
                 raise unknown(f"parameter of {self.id}", name, defaults)
         given = {name: self._typed(name, value, defaults[name]) for name, value in params.items()}
-        return Choice(self.id, tuple(sorted({**defaults, **given}.items())), self.version)
+        return Choice(self.id, tuple(sorted({**defaults, **given}.items())), self.version, self.source)
 
     def _typed(self, name: str, value: Any, default: Any) -> Any:
         """The value as the default's type, so that 20 and 20.0 are one choice, and a path is its name."""

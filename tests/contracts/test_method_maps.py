@@ -8,6 +8,8 @@ from vexbench import explaining
 from vexbench.perturb.baselines import BASELINES
 from vexbench.registry import METHODS
 
+from .conftest import FEW
+
 
 def close(left, right):
     """Equal to 1e-5 of each map's maximum."""
@@ -47,6 +49,19 @@ def test_seed_repeats_to_the_bit(explain, classifier, images, targets, method):
     first = explain(classifier, images, targets, method, seed=3)
     torch.manual_seed(99)
     assert torch.equal(explain(classifier, images, targets, method, seed=3), first)
+
+
+def test_copies_of_an_image_draw_what_the_image_draws(gap_network, images, targets, method):
+    """Metrics of robustness would take another draw for a change of the map."""
+    probe = vb.Probe(vb.Classifier(gap_network), images, targets)
+    choice = METHODS[method].bind(**{name: value for name, value in FEW.items() if name in METHODS[method].parameters})
+    try:
+        maps, again = (explaining.maps_of(asked, choice) for asked in (probe, probe.of(images=images * (1 - 1e-6))))
+    except vb.NotApplicable as refusal:
+        pytest.skip(str(refusal))
+    change = (again - maps).flatten(1).norm(dim=1) / maps.flatten(1).norm(dim=1)
+    # of most images, since a unit may turn on by chance; the control is to be as unsteady as can be
+    assert (change.median() > 0.5) if method == "random" else (change.nanmedian() < 0.01)
 
 
 def test_predicted_classes_are_the_default(explain, classifier, images, method):

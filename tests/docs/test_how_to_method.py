@@ -1,5 +1,6 @@
 """The how-to page's method, in a file of the user's own: registered by import, or by an installed package."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -42,6 +43,21 @@ def test_import_registers_it(own_file, gap_network, images, targets):
     assert maps["signed_grad_cam"].min() < 0
     # behind global average pooling a channel's mean gradient is its weight over the number of places
     torch.testing.assert_close(maps["signed_grad_cam"] * 6 * 9, maps["cam"], atol=1e-5, rtol=1e-4)
+
+
+def test_results_of_an_edited_method_have_another_key(own_file):
+    module = importlib.import_module("my_methods")
+    before = METHODS["signed_grad_cam"].bind().digest
+    importlib.reload(module)
+    assert METHODS["signed_grad_cam"].bind().digest == before
+    path = own_file / "my_methods.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\n\nOTHER = 1\n", encoding="utf-8")
+    importlib.reload(module)
+    assert METHODS["signed_grad_cam"].bind().digest == before  # no line of it
+    path.write_text(path.read_text(encoding="utf-8").replace("return ", "return 2 * "), encoding="utf-8")
+    importlib.reload(module)
+    assert METHODS["signed_grad_cam"].bind().digest != before
+    assert METHODS["grad_cam"].bind().source == ""
 
 
 def test_an_installed_package_registers_it(own_file, gap_network, images, targets):

@@ -165,6 +165,19 @@ def test_explain_takes_spaces_repetitions_and_capitals(vexbench, drawing):
     assert np.array_equal(Image.open(panel), Image.open(twice))
 
 
+def test_explain_leaves_out_what_is_not_defined_for_the_network(vexbench, drawing):
+    panel, plain = drawing.with_name("panel.png"), drawing.with_name("plain.png")
+    code, _, err = vexbench("explain", drawing, "--methods", "cam,attention_map,random", "--out", panel)
+    assert code == 0
+    assert "without attention_map: this network has no attention block" in err
+    vexbench("explain", drawing, "--methods", "cam,random", "--out", plain)
+    assert np.array_equal(Image.open(panel), Image.open(plain))
+    code, _, err = vexbench("explain", drawing, "--methods", "attention_map", "--out", drawing.with_name("none.png"))
+    assert code == 1
+    assert "no attention block" in err
+    assert not drawing.with_name("none.png").exists()
+
+
 def test_explain_an_image_whose_name_is_not_utf8(vexbench, drawing):
     try:
         odd = drawing.rename(os.fsdecode(os.fsencode(drawing.parent) + b"/caf\xe9.png"))

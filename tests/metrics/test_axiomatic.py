@@ -160,7 +160,8 @@ class TestInputInvariance:
         probe = Probe(classifier, images, [0] * 6)
         explain = Explain(lambda other: next(gaussian(other, 1)).sum(1))
         assert input_invariance(probe, explain).tolist() == [0] * 6
-        assert input_invariance(probe, reexplain("random")).tolist() == [0] * 6
+        # the control alone is drawn anew for every image
+        assert input_invariance(probe, reexplain("random")).min() > 0.1
 
     def test_a_map_of_zeros_is_not_defined_and_scale_does_not_count(self, classifier, images):
         probe = Probe(classifier, images, [0] * 6)

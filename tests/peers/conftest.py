@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 
 @pytest.fixture
-def network(request: pytest.FixtureRequest) -> nn.Module:
+def small_network(request: pytest.FixtureRequest) -> nn.Module:
     """A small network; a module's SPREAD is that of its last weights, its ACTIVATION the one it has."""
     with torch.random.fork_rng():
         torch.manual_seed(0)

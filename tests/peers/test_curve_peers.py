@@ -33,6 +33,11 @@ class Grey(nn.Module):
 
 
 @pytest.fixture
+def network(small_network):
+    return small_network
+
+
+@pytest.fixture
 def pictures():
     return 0.1 + 0.8 * torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 

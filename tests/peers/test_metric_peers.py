@@ -18,6 +18,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # the peers' own
 
 
 @pytest.fixture
+def network(small_network):
+    return small_network
+
+
+@pytest.fixture
 def images():
     return 0.1 + 0.8 * torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 

@@ -23,6 +23,11 @@ NAMED = {"normalise": False, "abs": False, "disable_warnings": True, "return_agg
 
 
 @pytest.fixture
+def network(small_network):
+    return small_network
+
+
+@pytest.fixture
 def images():
     return 0.1 + 0.8 * torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(1))
 

@@ -51,7 +51,6 @@ def explain(
     registered = vb.methods()
     if alien := [name for name in names if name not in registered]:
         raise unknown("method", alien[0], registered)
-    entries = [registered[name] for name in names]
     where = usable_device(device)
     classifier = vb.demo_classifier(model) if model in EMBEDDED else vb.load_classifier(model)
     classifier.module.to(where)
@@ -63,7 +62,16 @@ def explain(
     with torch.no_grad():
         sure, predicted = classifier.logits(batch).softmax(1).max(1)
     targets = predicted.tolist() if target is None else [classes.index(target)] * len(images)
-    maps = vb.explain(classifier, batch, targets, list(names), seed=seed)
+    maps, refused = dict[str, torch.Tensor](), dict[str, vb.NotApplicable]()
+    for name in names:
+        try:
+            maps[name] = vb.explain(classifier, batch, targets, name, seed=seed)
+        except vb.NotApplicable as refusal:
+            refused[name] = refusal
+    if not maps:
+        raise next(iter(refused.values()))
+    for name, refusal in refused.items():
+        typer.echo(f"without {name}: {refusal}", err=True)
     captions = []
     for path, probability, index in zip(images, sure.tolist(), predicted.tolist(), strict=True):
         label = path.absolute().parent.name
@@ -75,8 +83,8 @@ def explain(
         figure = tiles(
             pixels,
             captions,
-            [(entry.title, entry.signed) for entry in entries],
-            [maps[name].cpu().numpy() for name in names],
+            [(registered[name].title, registered[name].signed) for name in maps],
+            [found.cpu().numpy() for found in maps.values()],
         )
         if target is not None:
             figure.suptitle(f"why {target}?", fontsize=8)

@@ -8,17 +8,17 @@ from torch.nn import functional
 from vexbench.errors import VexbenchError
 from vexbench.probe import Probe
 from vexbench.registry import METHODS, method
-from vexbench.seeds import generator
+from vexbench.seeds import fingerprint, generator
 from vexbench.types import Maps
 
 
 @method(family="control", title="Random", paper="control: knows neither image nor network")
 def random(probe: Probe) -> Maps:
-    """Uniform noise, seeded by image."""
+    """Uniform noise, drawn anew for every image, however little it differs from another."""
     shape = probe.images.shape[2:]
     maps = [
-        torch.rand(shape, generator=generator(probe.seed, "random", key), dtype=torch.float32)
-        for key in probe.fingerprints
+        torch.rand(shape, generator=generator(probe.seed, "random", fingerprint(image)), dtype=torch.float32)
+        for image in probe.images
     ]
     return torch.stack(maps).to(probe.images.device)
 

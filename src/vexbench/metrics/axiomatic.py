@@ -59,6 +59,7 @@ def completeness_gap(maps: Maps, probe: Probe, *, baseline: str = "black") -> Sc
     paper="Kindermans et al. 2017, arXiv:1711.00867",
     direction="lower",
     range=(0.0, inf),
+    version=2,
 )
 def input_invariance(probe: Probe, explain: Explain, *, shift: float = 0.5) -> Scores:
     """Relative change of the map when the images are shifted by a constant that the network's first bias undoes.
@@ -94,7 +95,4 @@ def recoded(probe: Probe, shift: float, light: float) -> Probe:
     other = probe.classifier.around(probe.classifier.module)
     other.mean = tuple(contrast * value + light for value in other.mean)
     other.std = tuple(contrast * value for value in other.std)
-    question = probe.of(images=(contrast * probe.images + light).clamp(0, 1), classifier=other)
-    # noise is seeded by these: another draw would be taken for the shift
-    question.fingerprints = probe.fingerprints
-    return question
+    return probe.of(images=(contrast * probe.images + light).clamp(0, 1), classifier=other)

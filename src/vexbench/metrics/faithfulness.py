@@ -195,7 +195,7 @@ def average_gain(maps: Maps, probe: Probe) -> Scores:
     return ((before - after).relu() / before).float()
 
 
-@metric(family="faithfulness", title="ADCC", paper="Poppi et al. 2021, arXiv:2104.10252", direction="higher")
+@metric(family="faithfulness", title="ADCC", paper="Poppi et al. 2021, arXiv:2104.10252", direction="higher", version=2)
 def adcc(maps: Maps, probe: Probe, explain: Explain) -> Scores:
     """Harmonic mean of coherency, 1 − complexity and 1 − average drop: one number for three virtues.
 

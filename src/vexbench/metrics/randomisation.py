@@ -90,6 +90,7 @@ def mprt_curve(
     paper="Hedström et al. 2024, arXiv:2401.06465",
     direction="lower",
     range=(-1.0, 1.0),
+    version=2,
 )
 def smooth_mprt(
     probe: Probe,

@@ -23,6 +23,7 @@ from vexbench.types import Curves, Images, Logits, Maps, Scores
     paper="Yeh et al. 2019, arXiv:1901.09392",
     direction="lower",
     range=(0.0, float("inf")),
+    version=2,
 )
 def max_sensitivity(maps: Maps, probe: Probe, explain: Explain, *, radius: float = 0.02, samples: int = 10) -> Scores:
     """Largest relative change of the map under small noise: max_δ ‖Φ(x + δ) − Φ(x)‖ / ‖Φ(x)‖.
@@ -47,6 +48,7 @@ def max_sensitivity(maps: Maps, probe: Probe, explain: Explain, *, radius: float
     paper="Yeh et al. 2019, arXiv:1901.09392; Bhatt et al. 2020, arXiv:2005.00631",
     direction="lower",
     range=(0.0, float("inf")),
+    version=2,
 )
 def average_sensitivity(
     maps: Maps, probe: Probe, explain: Explain, *, radius: float = 0.02, samples: int = 10
@@ -73,6 +75,7 @@ def average_sensitivity(
     paper="Alvarez-Melis & Jaakkola 2018, arXiv:1806.08049",
     direction="lower",
     range=(0.0, float("inf")),
+    version=2,
 )
 def local_lipschitz(
     maps: Maps, probe: Probe, explain: Explain, *, radius: float = 0.02, samples: int = 10, relative: bool = True
@@ -106,6 +109,7 @@ def local_lipschitz(
     paper="Agarwal et al. 2022, arXiv:2203.06877",
     direction="lower",
     range=(0.0, float("inf")),
+    version=2,
 )
 def relative_input_stability(
     maps: Maps,
@@ -148,6 +152,7 @@ def relative_input_stability(
     paper="Agarwal et al. 2022, arXiv:2203.06877",
     direction="lower",
     range=(0.0, float("inf")),
+    version=2,
 )
 def relative_output_stability(
     maps: Maps,
@@ -180,6 +185,7 @@ def relative_output_stability(
     paper="Agarwal et al. 2022, arXiv:2203.06877",
     direction="lower",
     range=(0.0, float("inf")),
+    version=2,
 )
 def relative_representation_stability(
     maps: Maps,

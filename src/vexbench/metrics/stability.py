@@ -26,6 +26,7 @@ ATTACKS = ("map", "fgsm", "pgd")
     paper="Ghorbani et al. 2019, arXiv:1710.10547; Dombrowski et al. 2019, arXiv:1906.07983",
     direction="higher",
     range=(-1.0, 1.0),
+    version=2,
 )
 def adversarial_stability(
     maps: Maps,
@@ -87,6 +88,7 @@ def adversarial_stability(
     paper="Hendrycks & Dietterich 2019, arXiv:1903.12261",
     direction="higher",
     range=(-1.0, 1.0),
+    version=2,
 )
 def corruption_stability(
     maps: Maps, probe: Probe, explain: Explain, *, similarity: str = "top_k", severity: int = 1
@@ -129,6 +131,7 @@ def corruption_stability(
     paper="Crabbé & van der Schaar 2023, arXiv:2304.06715",
     direction="higher",
     range=(-1.0, 1.0),
+    version=2,
 )
 def equivariance(maps: Maps, probe: Probe, explain: Explain, *, similarity: str = "cosine", shift: int = 4) -> Scores:
     """Mean similarity of the map of the flipped or shifted image to the flipped or shifted map: s(Φ(gx), gΦ(x)).
