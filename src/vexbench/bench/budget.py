@@ -91,7 +91,7 @@ def warned(study: Plan) -> str:
 
 
 def slower(study: Plan) -> str:
-    """One line where bf16 takes more time than fp32 on this machine, which has to know it to gain; else empty."""
+    """One line where bf16 takes more time than fp32 on this machine; else empty."""
     if study.config.precision == "fp32":
         return ""
     group = study.groups[0]
@@ -102,8 +102,8 @@ def slower(study: Plan) -> str:
     if bf16 < fp32:
         return ""
     return (
-        f"scores in bf16 take {bf16 / fp32:.1f} times as long as in fp32 on this machine, whose processor does not "
-        "calculate in bf16; leave out --precision."
+        f"scores in bf16 take {bf16 / fp32:.1f} times as long as in fp32 on this machine: only a processor that "
+        "calculates in bf16 gains by it; leave out --precision."
     )
 
 
