@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 import timm
+import timm.layers as timm_layers
 import torch
 from torch import nn
 from torch.nn import functional
@@ -71,6 +72,7 @@ def test_a_folded_graph_gives_the_network_s_logits(name):
     network = named(name)
     graph = traced(network)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in graph.modules())
+    assert functional.batch_norm not in {node.target for node in graph.graph.nodes}
     images = torch.rand(4, 3, 64, 64)
     with torch.no_grad():
         expected = network(images)
@@ -117,7 +119,7 @@ def test_which_outputs_a_window_reaches():
     assert strided.reached(Span((0, 18), 2), 10) == Span((0, 7), 3)
 
 
-@pytest.mark.parametrize("name", ["plain_cnn", "resnet18", "vgg11_bn", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["plain_cnn", "resnet18", "vgg11_bn", "mobilenet_v3_small", "tf_efficientnet_lite0"])
 def test_windowed_occlusion_is_occlusion(name):
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     classifier = vb.Classifier(named(name))
@@ -211,6 +213,33 @@ def test_a_convolution_takes_the_relu_that_alone_reads_it_into_its_step():
         with torch.no_grad():
             expected = network(images)
             assert (graph(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_timm_s_norms_fold_and_windows_slide_over_its_padding():
+    torch.manual_seed(0)
+    network = settled(
+        nn.Sequential(
+            timm_layers.Conv2dSame(3, 8, 5, stride=2),
+            timm_layers.BatchNormAct2d(8, act_layer=nn.ReLU6),
+            nn.Conv2d(8, 6, 3, padding=1, bias=False),
+            timm_layers.BatchNormAct2d(6, act_layer=nn.ReLU6),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+    )
+    with torch.no_grad():
+        network[3].weight.mul_(30)  # so that six is passed
+    graph = traced(network)
+    assert rectified(graph) == ["2"]
+    images, hidden = torch.rand(3, 3, 45, 52), torch.rand(3, 3, 45, 52)
+    places = [*product(range(0, 45, 6), range(0, 52, 7)), (1, 3), (44, 51)]
+    with torch.no_grad():
+        assert network[:4](images).max() == 6
+        windows = Windows(graph, images)
+        rows = torch.cat(list(patched(windows, images, hidden, places, 7, 5)))
+    assert windows.share < 0.5
+    expected = whole(vb.Classifier(network), images, hidden, places, 7)
+    assert (rows - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_scores_in_bf16_are_near_and_gradients_are_those_of_fp32():

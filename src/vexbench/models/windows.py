@@ -130,7 +130,7 @@ class Windows:
         if module is None and name in POINTWISE_CALLS and len(node.all_input_nodes) == 1:
             before = found[source]
             return Window(self._call(node, [before.values]), before.rows, before.columns)
-        if (slide := sliding(module)) is not None:
+        if (slide := sliding(module, self._clean[source])) is not None:
             return self._slid(slide, node, found[source], which)
         if name in JOINING and all(map(self._spatial, node.all_input_nodes)):
             if name == "cat" and node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0) != 1:
@@ -260,11 +260,12 @@ def patched(
         yield windows.logits(which, torch.cat(values), rows, columns)
 
 
-def sliding(module: Any) -> tuple[Sliding, Sliding, Callable[[Tensor], Tensor], float] | None:
+def sliding(module: Any, clean: Features) -> tuple[Sliding, Sliding, Callable[[Tensor], Tensor], float] | None:
     """How a module slides down and across, what it does where nothing is padded, and what it finds in the padding."""
     rectified = module if isinstance(module, Rectified) else None
     module = module if rectified is None else rectified.conv
-    if type(module) not in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d):
+    same = type(module).__name__ == "Conv2dSame"
+    if not same and type(module) not in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d):
         return None
     plain = {"padding_mode": "zeros", "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
     if any(getattr(module, name, value) != value for name, value in plain.items()):
@@ -273,6 +274,11 @@ def sliding(module: Any) -> tuple[Sliding, Sliding, Callable[[Tensor], Tensor], 
     if isinstance(settings[2], str) or getattr(module, "return_indices", False):
         return None
     down, across = starmap(Sliding, zip(*(value if isinstance(value, tuple) else (value, value) for value in settings)))
+    if same:  # timm pads so that there is an output for every step of the stride, the odd row or column at the end
+        down, across = (
+            slide._replace(padding=max((-(-side // slide.stride) - 1) * slide.stride + slide.extent - side, 0) // 2)
+            for slide, side in zip((down, across), clean.shape[2:])
+        )
     if rectified is not None:
         return down, across, lambda x: rectified.padded(x, (0, 0)), 0.0
     match module:
