@@ -215,6 +215,13 @@ def test_a_convolution_takes_the_relu_that_alone_reads_it_into_its_step():
             assert (graph(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+def test_an_activation_of_another_kind_is_no_relu_for_its_name():
+    network = nn.Sequential()
+    network.add_module("conv", nn.Conv2d(3, 4, 3))
+    network.add_module("relu", nn.LeakyReLU())
+    assert rectified(traced(network)) == []
+
+
 def test_timm_s_norms_fold_and_windows_slide_over_its_padding():
     torch.manual_seed(0)
     network = settled(

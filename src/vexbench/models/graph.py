@@ -113,8 +113,8 @@ def rectify(graph: fx.GraphModule) -> None:
     modules, uses = dict(graph.named_modules()), Counter(node.target for node in graph.graph.nodes)
     for node in graph.graph.nodes:
         module = modules[node.target] if node.op == "call_module" else None
-        six = type(module) is nn.ReLU6
-        if not (six or type(module) is nn.ReLU or node.target in RELUS) or len(node.all_input_nodes) != 1:
+        six, called = type(module) is nn.ReLU6, module is None and node.target in RELUS
+        if not (six or called or type(module) is nn.ReLU) or len(node.all_input_nodes) != 1:
             continue
         (before,) = node.all_input_nodes
         layer = modules.get(before.target) if before.op == "call_module" else None
