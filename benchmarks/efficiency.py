@@ -112,7 +112,7 @@ class Meter:
         alone, together = (median(map(seconds, [work] * 3)) / len(self.images) for work in (forward, both))
         return {"pace of forward": alone, "pace of backward": together - alone}
 
-    def progress(self, _doing: str, done: int, total: int) -> None:
+    def progress(self, _doing: str, done: int, total: int, _share: float) -> None:
         if perf_counter() > self.next:
             self.note()
             print(f"{done}/{total}", flush=True)

@@ -45,7 +45,7 @@ def main() -> None:
     metrics = {pick.name: pick.model_dump() for pick in picks}
     finished = 0
 
-    def progress(_: str, done: int, _total: int) -> None:
+    def progress(_: str, done: int, *_rest: float) -> None:
         nonlocal finished
         if done >= (finished + 1) * len(methods) * len(metrics):
             first, last = finished * CHUNK + 1, min((finished + 1) * CHUNK, arguments.images)

@@ -76,6 +76,20 @@ def left_out(result):
     return {(method, metric) for method, metric in noted.select("method", "metric").iter_rows()}
 
 
+def test_a_share_of_the_work_is_one_of_its_price(config):
+    shares = {}
+    vb.run(config(budget="25s"), progress=lambda _, done, total, share: shares.update({done: share}))
+    # seconds of each result with its part of the maps; the one that is left out is settled at no cost
+    cheap, dear = [1.24 + 0.04, 1.04, 1.04], [0.0, 7.0, 7.0]
+    assert [*shares.values()] == pytest.approx(np.cumsum([0.0, *cheap, *dear, *cheap]) / 20.72)
+
+
+def test_unpriced_results_are_all_the_same_work(config):
+    shares = {}
+    vb.run(config(), progress=lambda _, done, total, share: shares.update({done: share}))
+    assert shares == pytest.approx({done: done / 9 for done in range(10)})
+
+
 def test_what_costs_most_is_left_out_and_said_so(config, monkeypatch, capsys):
     told = []
     result = vb.run(config(budget="25s"), told=told.append)

@@ -106,14 +106,14 @@ def test_finished_syntheses_are_left_alone(tmp_path, monkeypatch):
     told = []
     vb.run(study(tmp_path), progress=lambda *state: told.append(state))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
-    assert told[-1] == ("done", 3, 3)
+    assert told[-1] == ("done", 3, 3, 1.0)
 
 
 def test_all_parts_are_counted(tmp_path):
     told = []
     vb.run(study(tmp_path), progress=lambda *state: told.append(state))
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert told[-1] == ("done", 3, 3)
+    assert [done for _, done, *_ in told] == sorted(done for _, done, *_ in told)
+    assert told[-1] == ("done", 3, 3, 1.0)
 
 
 def test_none_by_default(tmp_path):

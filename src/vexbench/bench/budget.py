@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import torch
 
-from vexbench.bench.estimate import Place, estimate
+from vexbench.bench.estimate import estimate
 from vexbench.bench.material import home_of, load_pixels
-from vexbench.bench.plan import Group, Plan
+from vexbench.bench.plan import Group, Place, Plan, Sitting
 from vexbench.bench.presets import seconds_of, span_of
 from vexbench.bench.records import as_images
 from vexbench.errors import VexbenchError
@@ -22,15 +22,18 @@ from vexbench.results import store as files
 from vexbench.results.record import OVER_BUDGET
 from vexbench.types import Images
 
+Worth = dict[Place | Sitting, float]
+"""Seconds of what will be made."""
+
 LONG: Final = 3600.0
 """Seconds that a study may take without a word."""
 
 
-def keep(study: Plan, told: Callable[[str], None]) -> None:
+def keep(study: Plan, told: Callable[[str], None]) -> Worth | None:
     """Leave out what is over the study's budget, as notes beside its results; `told` hears what.
 
-    Notes of another budget, or of another study in the same folder, are forgotten. Results that are there count at
-    their price, and stay.
+    Returns what the rest is worth, where it had to be priced. Notes of another budget, or of another study in the same
+    folder, are forgotten. Results that are there count at their price, and stay.
 
     Raises
     ------
@@ -45,11 +48,11 @@ def keep(study: Plan, told: Callable[[str], None]) -> None:
         and notes
         and all(files.read_json(path).get("study") == [mark, len(notes)] for path in notes)
     ):
-        return
+        return None
     for path in notes:
         path.unlink()
     if study.config.budget is None or not (missing := set(_missing(study))):
-        return
+        return None
     budget = seconds_of(study.config.budget)
     found = estimate(study)
     everything = [place for place, _, _ in found.table()]
@@ -67,27 +70,31 @@ def keep(study: Plan, told: Callable[[str], None]) -> None:
             f"{', '.join(named(study, dropped))}."
         )
     _note(study, dropped, mark)
+    return found.worth(dropped)
 
 
-def warned(study: Plan) -> str:
-    """One line on what a long study takes and what dominates it; empty for a short one, at next to no cost."""
+def warned(study: Plan, told: Callable[[str], None]) -> Worth | None:
+    """Tell what a long study takes and what dominates it; nothing of a short one, at next to no cost.
+
+    Returns what it is worth, where it had to be priced.
+    """
     # what keeps a budget has been told already
     missing = set[Place]() if study.config.budget else set(_missing(study))
     if not missing or _bound(study) < LONG:
-        return ""
+        return None
     found = estimate(study)
     rows = sorted((row for row in found.table() if row[0] in missing), key=lambda row: -row[1])
     total = found.seconds(place for place, _, _ in found.table() if place not in missing)
-    if total < LONG:
-        return ""
-    dear = ", ".join(
-        f"{study.methods[place.method].name} × {study.metrics[place.metric].name} {span_of(seconds)}"
-        for place, seconds, _ in rows[:3]
-    )
-    return (
-        f"this will take about {span_of(total)} on this machine, most of it {dear}; --budget leaves out what costs "
-        "most, --preset quick samples less, and `vexbench plan` tells all."
-    )
+    if total >= LONG:
+        dear = ", ".join(
+            f"{study.methods[place.method].name} × {study.metrics[place.metric].name} {span_of(seconds)}"
+            for place, seconds, _ in rows[:3]
+        )
+        told(
+            f"this will take about {span_of(total)} on this machine, most of it {dear}; --budget leaves out what "
+            "costs most, --preset quick samples less, and `vexbench plan` tells all."
+        )
+    return found.worth()
 
 
 def slower(study: Plan) -> str:

@@ -5,23 +5,15 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from time import perf_counter
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
 from vexbench.bench.gauge import Gauge
 from vexbench.bench.memory import one_arena
-from vexbench.bench.plan import Group, Plan
+from vexbench.bench.plan import Group, Place, Plan, Sitting
 from vexbench.bench.price import Call, MethodPrice, MetricPrice, Price, in_company
 
 CHEAP: Final = 8
 """Passes per image up to which a result is never left out: it would save next to nothing."""
-
-
-class Place(NamedTuple):
-    """A cell of the study by its numbers."""
-
-    group: int
-    method: int
-    metric: int
 
 
 @final
@@ -33,7 +25,7 @@ class Bill:
     methods: tuple[MethodPrice, ...]
     metrics: tuple[MetricPrice, ...]
     fixed: float
-    """Classifying the images, what all methods share, syntheses."""
+    """Classifying the images, and what all methods share."""
     writing: float
     """One result of one chunk."""
     tidying: float
@@ -42,6 +34,7 @@ class Bill:
     """Behind one result of one chunk that takes passes."""
     scored: float
     """One pass of one image."""
+    syntheses: tuple[float, ...] = ()
     asked: dict[tuple[int, Hashable], float] = field(default_factory=dict, compare=False)
 
     @property
@@ -121,7 +114,8 @@ class Estimate:
 
     def of_group(self, number: int, dropped: Iterable[Place] = ()) -> float:
         """One group of the whole."""
-        bill, total = self.bills[number], self.bills[number].fixed
+        bill = self.bills[number]
+        total = bill.fixed + sum(bill.syntheses)
         gone, used = set(dropped), set[int]()
         for method, price in enumerate(bill.methods):
             kept = [m for m in range(len(bill.metrics)) if Place(number, method, m) not in gone]
@@ -140,6 +134,18 @@ class Estimate:
             for method in range(len(bill.methods))
             for metric, seconds in bill.cells(method, range(len(bill.metrics)))
         ]
+
+    def worth(self, dropped: Iterable[Place] = ()) -> dict[Place | Sitting, float]:
+        """Seconds of every result that will be made, with its part of its method's maps, and of every synthesis."""
+        gone, found = set(dropped), dict[Place | Sitting, float]()
+        for number, bill in enumerate(self.bills):
+            found |= {Sitting(number, index): seconds for index, seconds in enumerate(bill.syntheses)}
+            for method in range(len(bill.methods)):
+                places = (Place(number, method, metric) for metric in range(len(bill.metrics)))
+                kept = [place.metric for place in places if place not in gone and bill.defined(*place[1:])]
+                for metric, seconds in bill.cells(method, kept):
+                    found[Place(number, method, metric)] = seconds + bill.maps(method) / len(kept)
+        return found
 
     def fitted(self, budget: float, done: Iterable[Place] = ()) -> list[Place]:
         """What to leave out so that the rest fits the budget: the dearest first, as they are priced per result.
@@ -215,7 +221,7 @@ def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estim
             metrics.append(gauge.metric(choice))
         pace, classes = gauge.pace, gauge.real.classes(gauge.images)
         fixed = len(group.dataset) * gauge.shared()
-        fixed += classes * sum(map(pace.synthesis, study.syntheses))
         aside = fixed, pace.writing(), pace.tidying(), pace.refilling()
-        bills.append(Bill(group, in_company(methods), tuple(metrics), *aside, pace.units["scored"]))
+        syntheses = tuple(classes * pace.synthesis(choice) for choice in study.syntheses)
+        bills.append(Bill(group, in_company(methods), tuple(metrics), *aside, pace.units["scored"], syntheses))
     return Estimate(study, tuple(bills), perf_counter() - start)

@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from vexbench.bench.config import Pick, StudyConfig
 from vexbench.bench.presets import PRESETS
@@ -43,6 +43,23 @@ class Group:
     def chunks(self) -> int:
         """How many parts a result has."""
         return -(-len(self.dataset) // self.chunk)
+
+
+class Place(NamedTuple):
+    """A cell of the study by its numbers."""
+
+    group: int
+    method: int
+    metric: int
+
+
+@final
+@dataclass(frozen=True)
+class Sitting:
+    """One synthesis for one group."""
+
+    group: int
+    synthesis: int
 
 
 @final

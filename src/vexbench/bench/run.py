@@ -1,7 +1,7 @@
 """Run a plan into a store, part by part; what is there already is never computed again."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,19 +16,24 @@ from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.material import Material, home_of, prepare, references_of, rows_of
 from vexbench.bench.memory import give_back, one_arena
-from vexbench.bench.plan import Group, Plan, plan, shown
+from vexbench.bench.plan import Group, Plan, Sitting, plan, shown
 from vexbench.bench.racing import Race
 from vexbench.bench.records import noted, record_failure
 from vexbench.bench.result import Result
-from vexbench.bench.syntheses import Sitting, Studio
+from vexbench.bench.syntheses import Studio
+from vexbench.bench.tally import Tally
 from vexbench.errors import VexbenchError
 from vexbench.explaining import maps_of, reexplain, scores_of
 from vexbench.registry import METHODS, METRICS, SYNTHESES, Choice, Entry
 from vexbench.results import store as files
 from vexbench.results.provenance import provenance
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many parts are done, and how many there are."""
+Progress = Callable[[str, int, int, float], None]
+"""Told what is being done, how many parts are done, how many there are, and the share of the work that is done.
+
+Parts differ in what they cost by a factor of thousands; where a study was priced (a long one, or one with a budget),
+the share, from 0 to 1, is of its price.
+"""
 
 
 @final
@@ -61,12 +66,12 @@ def run(
     one_arena()
     for path in files.mendable(config.out):
         path.unlink()
-    runner = Runner(study, progress)
     for group in study.groups:
         prepare(study, group)
-    budget.keep(study, told)
-    for line in filter(None, (budget.slower(study), budget.warned(study))):
+    worth = budget.keep(study, told)
+    if line := budget.slower(study):
         told(line)
+    runner = Runner(study, progress, worth or budget.warned(study, told))
     tasks, sittings = list(runner.missing()), list(runner.unmade())
     if tasks or sittings:
         runner.note_start()
@@ -132,14 +137,12 @@ def _name(item: str | dict[str, Any]) -> str:
 class Runner:
     """A plan at work; tasks are independent of each other."""
 
-    def __init__(self, study: Plan, progress: Progress) -> None:
+    def __init__(self, study: Plan, progress: Progress, worth: budget.Worth | None) -> None:
         self.study, self._progress = study, progress
-        self._done = 0
+        self._tally = Tally(study, worth)
         self._material: Material | None = None
         self._race = Race(study) if study.config.race else None
         self._studio = Studio(study, self._home)
-        self._total = len(study.metrics) * len(study.methods) * sum(group.chunks for group in study.groups)
-        self._total += len(study.syntheses) * len(study.groups)
 
     def note_start(self) -> None:
         """Note what a resumed or extended study goes on with: packages may have changed in between."""
@@ -158,7 +161,7 @@ class Runner:
             for chunk in range(group.chunks):
                 for index, method in enumerate(self.study.methods):
                     if self._has_maps(group, method, chunk) and not [*self._lacking(group, method, chunk)]:
-                        self._done += len(self.study.metrics)
+                        self._tally.results(number, index, self.study.metrics)
                     else:
                         yield Task(number, index, chunk)
 
@@ -167,23 +170,23 @@ class Runner:
         group, method = self.study.groups[task.group], self.study.methods[task.method]
         place = self.study.store.method(self._home(group), method)
         lacking = list(self._lacking(group, method, task.chunk))
-        self._done += len(self.study.metrics) - len(lacking)
+        self._settled(task, self.study.metrics, but=lacking)
         if (place / "failed.json").exists():
             return
         self._describe(group, method)
         if self._race:
-            lacking, before = self._race.going(group, method, task.chunk, lacking), len(lacking)
-            self._done += before - len(lacking)
+            lacking, before = self._race.going(group, method, task.chunk, lacking), lacking
+            self._settled(task, before, but=lacking)
             if not lacking:
                 return
         material = self._material_of(group, task.chunk)
         maps = self._maps(method, material)
         if maps is None:
-            self._done += len(lacking)
+            self._settled(task, lacking)
             return
         explain = reexplain(method)
         for metric in lacking:
-            self._progress(f"{METHODS[method.name].title} · {METRICS[metric.name].title}", self._done, self._total)
+            self._tell(f"{METHODS[method.name].title} · {METRICS[metric.name].title}")
             path = self.study.store.metric(place, metric)
             try:
                 scores = scores_of(metric, maps, material.probe, explain=explain, **material.given(metric))
@@ -193,25 +196,28 @@ class Runner:
                 table = pl.DataFrame({"image": material.predictions["image"], "score": scores.double().cpu().numpy()})
                 files.write_part(path, task.chunk, table)
             give_back()
-            self._done += 1
+            self._settled(task, [metric])
         gc.collect()
         give_back()
-        self._progress(METHODS[method.name].title, self._done, self._total)
+        self._tell(METHODS[method.name].title)
         if task.chunk == group.chunks - 1:
             self._merge(group, method)
 
     def unmade(self) -> list[Sitting]:
         """Syntheses that are still to be made; finished ones are counted as done."""
         found = list(self._studio.missing())
-        self._done += len(self.study.syntheses) * len(self.study.groups) - len(found)
+        for number in range(len(self.study.groups)):
+            for index in range(len(self.study.syntheses)):
+                if (sitting := Sitting(number, index)) not in found:
+                    self._tally.synthesis(sitting)
         return found
 
     def synthesise(self, sitting: Sitting) -> None:
         """Make the images of one synthesis, and score them."""
         title = SYNTHESES[self.study.syntheses[sitting.synthesis].name].title
-        self._studio.work(sitting, lambda _: self._progress(title, self._done, self._total))
-        self._done += 1
-        self._progress(title, self._done, self._total)
+        self._studio.work(sitting, lambda _: self._tell(title))
+        self._tally.synthesis(sitting)
+        self._tell(title)
 
     def finish(self) -> None:
         """Merge what a kill between the last part and its merge left apart; note the end of the study once."""
@@ -226,7 +232,13 @@ class Runner:
         if "finished" not in last:
             last["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
             files.write_json(self.study.store.study, described)
-        self._progress("done", self._total, self._total)
+        self._progress("done", self._tally.total, self._tally.total, 1.0)
+
+    def _tell(self, doing: str) -> None:
+        self._progress(doing, self._tally.done, self._tally.total, self._tally.share)
+
+    def _settled(self, task: Task, metrics: Iterable[Choice], but: Collection[Choice] = ()) -> None:
+        self._tally.results(task.group, task.method, (metric for metric in metrics if metric not in but))
 
     def _describe(self, group: Group, method: Choice) -> None:
         """Write down what was run, for those who read the store."""
@@ -272,7 +284,7 @@ class Runner:
             return torch.from_numpy(files.read_array(path, slice(rows.start, rows.stop))).to(device)
         if chunk in files.parts(path):
             return torch.from_numpy(files.read_part(path, chunk)).to(device)
-        self._progress(METHODS[method.name].title, self._done, self._total)
+        self._tell(METHODS[method.name].title)
         try:
             maps = maps_of(material.probe, method)
             material.check(method)

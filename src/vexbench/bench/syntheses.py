@@ -5,7 +5,6 @@ In the group's folder, beside the methods: ``<synthesis>-<digest>/images.zarr`` 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, final
@@ -14,7 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from vexbench.bench.plan import CHUNK, Group, Plan
+from vexbench.bench.plan import CHUNK, Group, Plan, Sitting
 from vexbench.bench.records import as_images, noted, record_failure
 from vexbench.metrics.cost import short_backward
 from vexbench.metrics.synthesis import Reality, activation_gain, naturalness, real, transfer
@@ -27,15 +26,6 @@ from vexbench.synthesising import images_of, soft_noise
 
 ALONE = "none"
 """Stands for the judge where there is none."""
-
-
-@final
-@dataclass(frozen=True)
-class Sitting:
-    """One synthesis for one group."""
-
-    group: int
-    synthesis: int
 
 
 class Judge(NamedTuple):

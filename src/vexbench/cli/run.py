@@ -8,6 +8,8 @@ from vexbench.cli import asked
 
 QUIET = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+PACE = 1800.0
+"""Seconds over which the pace is measured that tells the time left: results cost from milliseconds to minutes."""
 RACE = 0.95
 """The confidence of --race; a study file may ask for another."""
 
@@ -52,7 +54,6 @@ def run(
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeElapsedColumn,
@@ -60,6 +61,7 @@ def run(
     )
 
     import vexbench as vb
+    from vexbench.bench.presets import span_of
     from vexbench.bench.seal import is_sealed, seal
 
     config = asked.configured(
@@ -86,28 +88,29 @@ def run(
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[parts]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        speed_estimate_period=PACE,
     )
     with bar:
-        task, silent_since = bar.add_task("opening", total=None), monotonic()
+        task, silent_since = bar.add_task("opening", total=None, parts=""), monotonic()
 
-        def progress(doing: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{doing:<42.42}", completed=done, total=total)
+        def progress(doing: str, done: int, total: int, share: float) -> None:
+            bar.update(task, description=f"{doing:<42.42}", completed=share, total=1.0, parts=f"{done}/{total}")
             # without a terminal the bar is not drawn before the end
             nonlocal silent_since
             if not console.is_terminal and (now := monotonic()) > silent_since + QUIET:
                 silent_since, left = now, bar.tasks[0].time_remaining
-                rest = f", about {left:.0f} s left" if left else ""
+                rest = f", about {span_of(left)} left" if left else ""
                 console.print(f"{done}/{total}{rest}: {doing}", highlight=False, markup=False, soft_wrap=True)
 
         def told(line: str) -> None:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
         if is_sealed(config):
-            bar.update(task, description="finished before; nothing to do", completed=1, total=1)
+            bar.update(task, description="finished before; nothing to do", completed=1.0, total=1.0)
             result = vb.Result(config.out)
         else:
             try:
