@@ -23,6 +23,8 @@ def explain(
 
     The true label is known where an image lies in a folder named after a class.
 
+    Images are squashed to the square that the network takes.
+
     [bold]Examples[/bold]
 
       vexbench explain photo.jpg --model runs/plain --methods grad_cam,occlusion --out panel.png
@@ -38,6 +40,8 @@ def explain(
 
     import numpy as np
     import torch
+    from rich.console import Console
+    from rich.progress import track
 
     import vexbench as vb
     from vexbench.errors import unknown
@@ -63,7 +67,8 @@ def explain(
         sure, predicted = classifier.logits(batch).softmax(1).max(1)
     targets = predicted.tolist() if target is None else [classes.index(target)] * len(images)
     maps, refused = dict[str, torch.Tensor](), dict[str, vb.NotApplicable]()
-    for name in names:
+    status = Console(stderr=True)
+    for name in track(names, "explaining", console=status, transient=True, disable=not status.is_terminal):
         try:
             maps[name] = vb.explain(classifier, batch, targets, name, seed=seed)
         except vb.NotApplicable as refusal:
