@@ -71,6 +71,35 @@ def test_passes_behind_the_layer_hang_on_neither_batch_nor_company(images, alone
     assert [score(images, 4), score(images[:1], 64), score(images[:5], 4)] == [pytest.approx(expected)] * 3
 
 
+class Counting(nn.Module):
+    """Notes how many images it is shown at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, images):
+        self.sizes.append(len(images))
+        return images.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("side", "batch_size", "sizes"),
+    [(150, 64, [16, 16, 16, 12]), (300, 64, [16, 16, 16, 12]), (96, 64, [36, 24]), (32, 64, [60]), (150, 8, [8, 4])],
+)
+def test_a_pass_holds_as_many_pixels_as_caches_do(side, batch_size, sizes):
+    module = Counting()
+    classifier = Classifier(module, class_names=["a", "b", "c"])
+    classifier.folding = False  # a graph would not ask the module
+    probe = Probe(classifier, torch.rand(12, 3, side, side), [0] * 12, batch_size=batch_size)
+    module.sizes.clear()
+    probe.scores([probe.images] * 5)
+    assert module.sizes == sizes * (5 if batch_size == 8 else 1)
+    module.sizes.clear()
+    list(probe.input_gradients([probe.images] * 5))
+    assert module.sizes == sizes * (5 if batch_size == 8 else 1)
+
+
 class Clock(nn.Module):
     """A network that takes as long as told."""
 
