@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from vexbench.errors import VexbenchError
 from vexbench.inputs import as_tensor, checked_images
+from vexbench.memory import kept
 from vexbench.models.base import Classifier
 from vexbench.probe import Explain, Probe
 from vexbench.registry import METHODS, METRICS, Choice, Registry
@@ -110,6 +111,7 @@ def explain(
 ) -> dict[str, Maps]: ...
 
 
+@kept()
 def explain(
     classifier: Classifier,
     images: Tensor,
@@ -185,6 +187,7 @@ def _key(choice: Choice, choices: Sequence[Choice]) -> str:
     return choice.name if alone else f"{choice.name}({choice.label})"
 
 
+@kept()
 def evaluate(
     classifier: Classifier,
     images: Tensor,

@@ -26,8 +26,8 @@ Within = Callable[[], AbstractContextManager[object]]
 
 KEPT: Final = 2**27
 """Bytes of features that probes of other images or networks keep for those that ask the same."""
-TOGETHER: Final = 16
-"""Images of 150 px in a pass on a processor, more of smaller ones: what layers hand on should stay in its caches."""
+GRADIENTS: Final = 32
+"""Images in a pass whose gradients are asked for, which keeps all features for the way back."""
 
 
 @final
@@ -177,7 +177,7 @@ class Probe:
 
         def ask() -> Logits:
             with torch.set_grad_enabled(self.connected):
-                return torch.cat([self._forward(images) for images in self.images.split(self._fitting)])
+                return torch.cat([self._forward(images) for images in self.images.split(self.batch_size)])
 
         return self.once("logits", ask)
 
@@ -296,7 +296,7 @@ class Probe:
         """
         rows: list[Tensor] = []
         with torch.set_grad_enabled(self.connected):
-            for values, which in self._batches(features, self.batch_size):
+            for values, which in self._batches(features):
                 count, images = len(values), None if self._head.alone else padded(self.images[which])
                 if images is None:
                     self.passes.partial += count
@@ -318,7 +318,7 @@ class Probe:
         """
         pending: list[Tensor] = []
         count = len(self.images)
-        for images, which in self._batches(variants):
+        for images, which in self._batches(variants, GRADIENTS):
             with differentiating():
                 connected = self.connected and images.requires_grad  # not a baseline, say
                 leaf = images if connected else images.detach().clone().requires_grad_()
@@ -334,17 +334,12 @@ class Probe:
                 yield torch.stack(pending[:count])
                 pending = pending[count:]
 
-    @property
-    def _fitting(self) -> int:
-        """Images in a pass."""
-        if self.images.device.type != "cpu":
-            return self.batch_size
-        many = TOGETHER * 150**2 // self.images.shape[2:].numel()
-        return min(self.batch_size, max(TOGETHER, many - many % ALIGNED))
+    def _batches(self, variants: Iterable[Features], most: int = 0) -> Iterator[tuple[Features, Targets]]:
+        """Join variants of few images, and split those of many, into passes of at most `batch_size`, or so many.
 
-    def _batches(self, variants: Iterable[Features], size: int = 0) -> Iterator[tuple[Features, Targets]]:
-        """Join variants of few images, and split those of many, into passes of so many; with each the images' rows."""
-        count, size = len(self.images), size or self._fitting
+        With each the images' rows.
+        """
+        count, size = len(self.images), min(self.batch_size, most or self.batch_size)
         together = max(1, self.batch_size // max(count, 1))
         rows, stream = torch.arange(count, device=self.images.device), iter(variants)
         while group := list(islice(stream, together)):

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from vexbench.errors import VexbenchError
 from vexbench.inputs import as_tensor, checked_images
+from vexbench.memory import kept
 from vexbench.methods.synthesis import channels
 from vexbench.models.base import Classifier
 from vexbench.probe import Probe
@@ -22,6 +23,7 @@ SIZE: Final = 224
 """Where the classifier does not know its input's size."""
 
 
+@kept()
 def synthesise(
     classifier: Classifier,
     targets: Tensor | Sequence[int] | None,

@@ -8,9 +8,9 @@ from time import perf_counter
 from typing import Final, final
 
 from vexbench.bench.gauge import Gauge
-from vexbench.bench.memory import one_arena
 from vexbench.bench.plan import Group, Place, Plan, Sitting
 from vexbench.bench.price import Call, MethodPrice, MetricPrice, Price, in_company
+from vexbench.memory import kept
 
 CHEAP: Final = 8
 """Passes per image up to which a result is never left out: it would save next to nothing."""
@@ -206,10 +206,10 @@ class Estimate:
                 yield list(unit)
 
 
+@kept()
 def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estimate:
     """Count and time for a few seconds what a study will take; `told` hears what is looked at."""
     start, bills = perf_counter(), list[Bill]()
-    one_arena()
     for group in study.groups:
         gauge = Gauge(study, group)
         methods, metrics = list[MethodPrice](), list[MetricPrice]()

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from vexbench.bench.config import StudyConfig
-from vexbench.bench.memory import give_back
 from vexbench.bench.price import Price
 from vexbench.bench.standin import Work
+from vexbench.memory import give_back
 from vexbench.models.base import Classifier
 from vexbench.perturb import attacks
-from vexbench.probe import ALIGNED, TOGETHER, Probe
+from vexbench.probe import ALIGNED, GRADIENTS, Probe
 from vexbench.registry import SYNTHESES, Choice
 from vexbench.results import store as files
 from vexbench.synthesising import images_of, soft_noise
@@ -78,7 +78,7 @@ class Pace:
 
     def _timed(self, network: Classifier) -> dict[str, float]:
         # variants come in whole batches, the images themselves as many as there are in a chunk
-        batch, chunk, part = (self.probe(network, n) for n in (self.config.batch_size, self.chunk, TOGETHER))
+        batch, chunk, part = (self.probe(network, n) for n in (self.config.batch_size, self.chunk, GRADIENTS))
         asks: dict[str, tuple[Probe, Callable[[], object]]] = {
             "scored": (batch, lambda: batch.scores([batch.images])),
             "graded": (part, lambda: list(part.input_gradients([part.images]))),

@@ -15,7 +15,6 @@ from vexbench.bench import budget
 from vexbench.bench.config import StudyConfig
 from vexbench.bench.local import local
 from vexbench.bench.material import Material, home_of, prepare, references_of, rows_of
-from vexbench.bench.memory import give_back, one_arena
 from vexbench.bench.plan import Group, Plan, Sitting, plan, shown
 from vexbench.bench.racing import Race
 from vexbench.bench.records import noted, record_failure
@@ -24,6 +23,7 @@ from vexbench.bench.syntheses import Studio
 from vexbench.bench.tally import Tally
 from vexbench.errors import VexbenchError
 from vexbench.explaining import maps_of, reexplain, scores_of
+from vexbench.memory import give_back, kept
 from vexbench.registry import METHODS, METRICS, SYNTHESES, Choice, Entry
 from vexbench.results import store as files
 from vexbench.results.provenance import provenance
@@ -46,6 +46,7 @@ class Task:
     chunk: int
 
 
+@kept()
 def run(
     config: StudyConfig, *, progress: Progress = lambda *_: None, told: Callable[[str], None] = lambda _: None
 ) -> Result:
@@ -63,7 +64,6 @@ def run(
     """
     study = plan(config)
     _claim(study)
-    one_arena()
     for path in files.mendable(config.out):
         path.unlink()
     for group in study.groups:

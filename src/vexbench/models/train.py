@@ -19,6 +19,7 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from vexbench.errors import VexbenchError, refused
+from vexbench.memory import kept
 from vexbench.models.base import Classifier
 from vexbench.models.card import make_card, parameters
 from vexbench.models.checkpoint import CARD, save_checkpoint
@@ -70,6 +71,7 @@ class TrainConfig(BaseModel):
         return self.learning_rate or (3e-4 if self.pretrained else 1e-3)
 
 
+@kept()
 def train(config: TrainConfig, console: Console | None = None) -> Path:
     """Train, test, and write checkpoint, card and curves to `config.out`; go on where a killed run stopped.
 
