@@ -1,5 +1,6 @@
 """Memory stays at hand while we work; a page that is asked of the system is a fault, and counted."""
 
+import gc
 import platform
 import resource
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vexbench.memory import give_back, kept
+from vexbench.memory import AT_HAND, MIB, give_back, kept, set_aside
 
 PAGES = 64 * 2**20 // 4096
 
@@ -34,9 +35,22 @@ def test_what_is_freed_serves_again():
         assert faults() < PAGES / 4
 
 
-def test_it_is_given_back_when_asked():
+@pytest.mark.parametrize(("mib", "goes"), [(AT_HAND / 2, False), (AT_HAND * 2, True)])
+def test_what_is_much_is_given_back(mib, goes):
     with kept():
-        faults()
+        torch.ones(2 * AT_HAND * 2**18)
+        give_back()
+        torch.ones(int(mib * 2**18))
         before = held()
         give_back()
-        assert held() < before - PAGES / 2
+        assert (held() < before - AT_HAND * MIB / resource.getpagesize()) is goes
+
+
+def test_the_collector_looks_at_what_is_new_and_all_is_as_it_was():
+    with set_aside():
+        before = gc.get_freeze_count()
+        assert before
+        with set_aside():
+            pass
+        assert gc.get_freeze_count() == before
+    assert not gc.get_freeze_count()

@@ -1,7 +1,8 @@
 """The price of every cell of a study, and of the whole, before it is paid."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from time import perf_counter
@@ -10,7 +11,7 @@ from typing import Final, final
 from vexbench.bench.gauge import Gauge
 from vexbench.bench.plan import Group, Place, Plan, Sitting
 from vexbench.bench.price import Call, MethodPrice, MetricPrice, Price, in_company
-from vexbench.memory import kept
+from vexbench.memory import kept, set_aside
 
 CHEAP: Final = 8
 """Passes per image up to which a result is never left out: it would save next to nothing."""
@@ -37,7 +38,7 @@ class Bill:
     syntheses: tuple[float, ...] = ()
     asked: dict[tuple[int, Hashable], float] = field(default_factory=dict, compare=False)
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """Images in each chunk."""
         count = len(self.group.dataset)
@@ -51,11 +52,15 @@ class Bill:
         """Seconds of a method's maps, where any of its results is wanted."""
         return self.over(self.methods[method].maps) + len(self.sizes) * (self.writing + self.tidying)
 
-    def own(self, metric: int) -> float:
-        """Seconds of a metric beside the explanations that it asks for."""
-        price = self.metrics[metric]
-        passes = price.own.forward + price.own.backward > 0 or price.asks
-        return self.over(price.own) + len(self.sizes) * (self.writing + (self.refilling if passes else 0.0))
+    @cached_property
+    def own(self) -> tuple[float, ...]:
+        """Seconds of each metric beside the explanations that it asks for."""
+        return tuple(
+            self.over(price.own)
+            + len(self.sizes)
+            * (self.writing + (self.refilling if price.own.forward + price.own.backward > 0 or price.asks else 0.0))
+            for price in self.metrics
+        )
 
     def asks(self, method: int, key: Hashable, calls: Sequence[Call]) -> float:
         """Seconds of the explanations that metrics share by this key."""
@@ -75,7 +80,7 @@ class Bill:
             if not self.defined(method, metric):
                 yield metric, 0.0
                 continue
-            seconds = self.own(metric)
+            seconds = self.own[metric]
             for key, calls in (self.metrics[metric].asks or {}).items():
                 if key not in paid:
                     seconds += self.asks(method, key, calls)
@@ -110,20 +115,34 @@ class Estimate:
 
     def seconds(self, dropped: Iterable[Place] = ()) -> float:
         """The whole, without some of its cells; a method none of whose cells is left makes no maps."""
-        return sum(self.of_group(number, dropped) for number in range(len(self.bills)))
+        return self._sum(self._rows(set(dropped)))
 
-    def of_group(self, number: int, dropped: Iterable[Place] = ()) -> float:
-        """One group of the whole."""
+    def _rows(self, gone: Collection[Place]) -> list[list[tuple[float, set[int]]]]:
+        return [
+            [self._row(number, method, gone) for method in range(len(bill.methods))]
+            for number, bill in enumerate(self.bills)
+        ]
+
+    def _row(self, number: int, method: int, gone: Collection[Place]) -> tuple[float, set[int]]:
+        """Seconds of a method without what its metrics share with other methods, and which metrics it has."""
         bill = self.bills[number]
-        total = bill.fixed + sum(bill.syntheses)
-        gone, used = set(dropped), set[int]()
-        for method, price in enumerate(bill.methods):
-            kept = [m for m in range(len(bill.metrics)) if Place(number, method, m) not in gone]
-            if price.reason or not kept:
-                continue
-            used.update(metric for metric in kept if not bill.metrics[metric].reason)
-            total += bill.maps(method) + sum(seconds for _, seconds in bill.cells(method, kept))
-        return total + sum(seconds for _, seconds in bill.once(sorted(used)))
+        kept = [metric for metric in range(len(bill.metrics)) if Place(number, method, metric) not in gone]
+        if bill.methods[method].reason or not kept:
+            return 0.0, set()
+        seconds = bill.maps(method) + sum(seconds for _, seconds in bill.cells(method, kept))
+        return seconds, {metric for metric in kept if not bill.metrics[metric].reason}
+
+    def _sum(self, rows: Iterable[Iterable[tuple[float, set[int]]]]) -> float:
+        """The whole, from the methods of each group."""
+        total = 0.0
+        for bill, row in zip(self.bills, rows, strict=True):
+            used = set[int]()
+            total += bill.fixed + sum(bill.syntheses)
+            for seconds, metrics in row:
+                total += seconds
+                used |= metrics
+            total += sum(seconds for _, seconds in bill.once(sorted(used)))
+        return total
 
     def table(self, only: Bill | None = None) -> list[tuple[Place, float, float]]:
         """Every cell, or those of one group, with its seconds, and its passes per image."""
@@ -154,20 +173,21 @@ class Estimate:
         maps are dear goes as a whole. What is cheap stays, so that the rest may still be more than the budget.
         """
         dropped, kept_anyway = list[Place](), set(done)
-        total = self.seconds()
+        rows = self._rows(())
         offers = {
             (number, method): self._offer(number, method, set(), kept_anyway)
             for number, bill in enumerate(self.bills)
             for method in range(len(bill.methods))
         }
-        while total > budget:
+        while self._sum(rows) > budget:
             best = max((offer for offer in offers.values() if offer), key=itemgetter(0), default=None)
             if best is None:
                 break
             dropped += best[1]
             number, method, _ = best[1][0]
-            total = self.seconds(dropped)
-            offers[number, method] = self._offer(number, method, set(dropped), kept_anyway)
+            gone = set(dropped)
+            rows[number][method] = self._row(number, method, gone)
+            offers[number, method] = self._offer(number, method, gone, kept_anyway)
         return dropped
 
     def _offer(
@@ -207,6 +227,7 @@ class Estimate:
 
 
 @kept()
+@set_aside()
 def estimate(study: Plan, told: Callable[[str], None] = lambda _: None) -> Estimate:
     """Count and time for a few seconds what a study will take; `told` hears what is looked at."""
     start, bills = perf_counter(), list[Bill]()

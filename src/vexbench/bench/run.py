@@ -23,7 +23,7 @@ from vexbench.bench.syntheses import Studio
 from vexbench.bench.tally import Tally
 from vexbench.errors import VexbenchError
 from vexbench.explaining import maps_of, reexplain, scores_of
-from vexbench.memory import give_back, kept
+from vexbench.memory import give_back, kept, set_aside
 from vexbench.registry import METHODS, METRICS, SYNTHESES, Choice, Entry
 from vexbench.results import store as files
 from vexbench.results.provenance import provenance
@@ -47,6 +47,7 @@ class Task:
 
 
 @kept()
+@set_aside()
 def run(
     config: StudyConfig, *, progress: Progress = lambda *_: None, told: Callable[[str], None] = lambda _: None
 ) -> Result:
