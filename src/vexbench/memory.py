@@ -14,7 +14,7 @@ ARENA_MAX: Final = -8
 """The names of these settings in glibc's malloc.h, where M_ stands before them."""
 MIB: Final = 2**20
 AT_HAND: Final = 256
-"""MiB more than after the last time that memory was given back, up to which it is not given back again."""
+"""MiB that one result may leave to the next, so that it need not be asked of the system again."""
 
 _inside, _least = 0, 0
 
@@ -52,15 +52,15 @@ def set_aside() -> Iterator[None]:
             gc.unfreeze()
 
 
-def give_back() -> None:
-    """Give the system the memory that glibc keeps for later, where it is much: a long study's would grow.
+def give_back(beyond: int = 0) -> None:
+    """Give the system the memory that glibc keeps for later, where the process grew by more than `beyond` MiB since.
 
-    What is given comes again page by page, each wiped, which is dear beside the passes of a small network.
+    A long study's would grow; but what is given comes again page by page, each wiped: dear beside a small network's passes.
     """
     global _least
     with suppress(OSError, AttributeError):
         _least = min(_least, _resident())
-        if _resident() > _least + AT_HAND * MIB:
+        if _resident() >= _least + beyond * MIB:
             CDLL(None).malloc_trim(0)
             _least = _resident()
 

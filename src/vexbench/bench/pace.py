@@ -16,7 +16,7 @@ from torch import Tensor
 from vexbench.bench.config import StudyConfig
 from vexbench.bench.price import Price
 from vexbench.bench.standin import Work
-from vexbench.memory import give_back
+from vexbench.memory import AT_HAND, give_back
 from vexbench.models.base import Classifier
 from vexbench.perturb import attacks
 from vexbench.probe import ALIGNED, GRADIENTS, Probe
@@ -166,11 +166,12 @@ class Pace:
         return 3 * median(taken)  # a part, its merge, and the record of the choice
 
     def refilling(self) -> float:
-        """Seconds that memory takes to go back to the system and come again, behind each result that takes passes."""
+        """Seconds that memory takes to go back to the system and come again, behind a result that takes passes."""
         probe = self.probe(self.real, self.config.batch_size)
         ask = partial(probe.scores, [probe.images])
+        give_back()
         ask()
-        rounds = [self.seconds(lambda: (give_back(), ask())) - self.seconds(ask) for _ in range(3)]
+        rounds = [self.seconds(lambda: (give_back(beyond=AT_HAND), ask())) - self.seconds(ask) for _ in range(3)]
         return max(0.0, median(rounds))
 
     def tidying(self) -> float:

@@ -23,7 +23,7 @@ from vexbench.bench.syntheses import Studio
 from vexbench.bench.tally import Tally
 from vexbench.errors import VexbenchError
 from vexbench.explaining import maps_of, reexplain, scores_of
-from vexbench.memory import give_back, kept, set_aside
+from vexbench.memory import AT_HAND, give_back, kept, set_aside
 from vexbench.registry import METHODS, METRICS, SYNTHESES, Choice, Entry
 from vexbench.results import store as files
 from vexbench.results.provenance import provenance
@@ -196,7 +196,7 @@ class Runner:
             else:
                 table = pl.DataFrame({"image": material.predictions["image"], "score": scores.double().cpu().numpy()})
                 files.write_part(path, task.chunk, table)
-            give_back()
+            give_back(beyond=AT_HAND)
             self._settled(task, [metric])
         gc.collect()
         give_back()
