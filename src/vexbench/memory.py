@@ -55,7 +55,7 @@ def set_aside() -> Iterator[None]:
 def give_back(beyond: int = 0) -> None:
     """Give the system the memory that glibc keeps for later, where the process grew by more than `beyond` MiB since.
 
-    A long study's would grow; but what is given comes again page by page, each wiped: dear beside a small network's passes.
+    A long study's would grow; but what is given comes again page by page, each wiped: dear beside small passes.
     """
     global _least
     with suppress(OSError, AttributeError):
