@@ -53,14 +53,15 @@ def set_aside() -> Iterator[None]:
 
 
 def give_back(beyond: int = 0) -> None:
-    """Give the system the memory that glibc keeps for later, where the process grew by more than `beyond` MiB since.
+    """Give the system the memory that glibc keeps for later, where the process grew by `beyond` MiB or more since.
 
     A long study's would grow; but what is given comes again page by page, each wiped: dear beside small passes.
     """
     global _least
     with suppress(OSError, AttributeError):
-        _least = min(_least, _resident())
-        if _resident() >= _least + beyond * MIB:
+        now = _resident()
+        _least = min(_least, now)
+        if now >= _least + beyond * MIB:
             CDLL(None).malloc_trim(0)
             _least = _resident()
 
