@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 import torch
 
-from vexbench.memory import give_back, kept, set_aside
+from vexbench.memory import OFTEN, give_back, kept, passed, set_aside
 
 PAGES: Final = 64 * 2**20 // 4096
 SOME: Final = 20
@@ -59,6 +59,17 @@ def held_within():
         return before, little, held()
 
 
+def held_over_passes():
+    with kept():
+        give_back()
+        blocks = [torch.ones(PAGES * 1024) for _ in range(6)]
+        before = held()
+        del blocks
+        for _ in range(OFTEN):
+            passed()
+        return before, held()
+
+
 def test_what_is_freed_serves_again():
     assert max(alone(faults_within)) < PAGES / 4
 
@@ -67,6 +78,11 @@ def test_what_is_much_is_given_back():
     before, little, much = alone(held_within)
     assert little > before - PAGES / 2
     assert much < before - PAGES / 2
+
+
+def test_what_is_much_is_given_back_over_many_passes():
+    before, behind = alone(held_over_passes)
+    assert behind < before - 5 * PAGES
 
 
 def test_the_collector_looks_at_what_is_new_and_all_is_as_it_was():

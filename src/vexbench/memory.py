@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ctypes import CDLL
+from itertools import count
 from mmap import PAGESIZE
 from pathlib import Path
 from typing import Final
@@ -15,8 +16,10 @@ ARENA_MAX: Final = -8
 MIB: Final = 2**20
 AT_HAND: Final = 256
 """MiB that one result may leave to the next, so that it need not be asked of the system again."""
+OFTEN: Final = 32
+"""Passes between two looks at what was left; a look behind each would cost more than memory at hand saves."""
 
-_inside, _least = 0, 0
+_inside, _least, _passes = 0, 0, count(1)
 
 
 @contextmanager
@@ -64,6 +67,12 @@ def give_back(beyond: int = 0) -> None:
         if now >= _least + beyond * MIB:
             CDLL(None).malloc_trim(0)
             _least = _resident()
+
+
+def passed() -> None:
+    """Hear of a pass: the blocks of thousands would lie ever wider apart, and the process grow with their number."""
+    if not next(_passes) % OFTEN:
+        give_back(beyond=AT_HAND)
 
 
 def _resident() -> int:

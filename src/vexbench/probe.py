@@ -13,6 +13,7 @@ from torch import Tensor
 from vexbench.errors import VexbenchError
 from vexbench.hooks import cutting
 from vexbench.inputs import ALIGNED, as_tensor, checked_images, padded
+from vexbench.memory import passed
 from vexbench.models.base import Classifier
 from vexbench.models.graph import Folded
 from vexbench.models.head import Head
@@ -345,7 +346,9 @@ class Probe:
         while group := list(islice(stream, together)):
             with torch.inference_mode(False):
                 values, which = torch.cat(group), rows.repeat(len(group))
-            yield from zip(values.split(size), which.split(size), strict=True)
+            for part in zip(values.split(size), which.split(size), strict=True):
+                yield part
+                passed()
 
     @cached_property
     def _graph(self) -> Folded | None:
