@@ -36,6 +36,8 @@ COUNTS: Final = ("masks", "samples", "steps")
 """Parameters that the work is proportional to, but for what is done once."""
 SOON: Final = 0.1
 """Seconds that a method may take in full; else a few of its samples tell what all of them take."""
+SEEN: Final = 4
+"""How many times as long more samples must take than few, to tell what one of them takes."""
 LATE: Final = 1.0
 """The same for metrics, which tell by what they ask for what they share with others."""
 
@@ -236,21 +238,29 @@ class Gauge:
             except VexbenchError:  # too few for it
                 size *= 2
                 continue
-            start = perf_counter()
-            first = measure(some)
-            taken = perf_counter() - start
+            taken, first = self._timed(partial(measure, some))
             if taken * full / size <= soon:
                 break
             large = 2 * size
             while large < full and 2 * large * taken / size <= soon:
                 large *= 2
-            if large >= full:
-                break
-            second = measure(registry[choice.name].bind(**{**choice.params, name: large}))
-            return slope(first, second, (full - size) / (large - size))
+            while large < full:
+                more, second = self._timed(
+                    partial(measure, registry[choice.name].bind(**{**choice.params, name: large}))
+                )
+                if more >= SEEN * taken:  # else most of both is what is done once, and the line is noise
+                    return slope(first, second, (full - size) / (large - size))
+                large *= 2
+            break
         if name is None or size >= full:
             measure(choice)
         return measure(choice)
+
+    @staticmethod
+    def _timed(ask: Callable[[], Read]) -> tuple[float, Read]:
+        start = perf_counter()
+        found = ask()
+        return perf_counter() - start, found
 
     def _run(self, probe: Probe, ask: Callable[[], object]) -> Work:
         before, start = self._now(probe), perf_counter()

@@ -29,9 +29,9 @@ FEW: Final = ALIGNED
 """Images to count and to time with: the fewest in a pass."""
 MANY: Final = 16
 """Variants of each image behind the target layer."""
-ROUNDS: Final = 5
+ROUNDS: Final = 9
 """How often a pass is timed at most."""
-LONG: Final = 2.0
+LONG: Final = 5.0
 """Seconds after which it has been timed often enough."""
 
 
