@@ -18,9 +18,12 @@ import timm
 import torch
 from agreement_table import blobs, quiet, random_weights
 from contest import SIZE, Setting, bare, clock, conditions, root
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from torchvision import models
 
 import vexbench as vb
+from vexbench.report.words import number
 
 PAGE = root() / "docs/results/scaling.md"
 ROUNDS, LONG, SMALL = 3, 20.0, 96
@@ -155,27 +158,45 @@ def told(key: str, found: list[tuple[float | str, float]]) -> str:
         head = ["| network | cost | its own bare pass | cost in its own bare passes |", "|---|---|---|---|"]
         return heading + "\n".join([*head, *rows])
     first = found[0][1]
-    rows = [f"| {size:g} | {cost:.3g} | {cost / first:.2f} |" for size, cost in found if not isinstance(size, str)]
+    rows = [f"| {size:g} | {number(cost)} | {cost / first:.2f} |" for size, cost in found if not isinstance(size, str)]
     head = [f"| {key} | cost | over the first |", "|---|---|---|"]
     return f"{heading}Exponent **{exponent(found):.2f}**.\n\n" + "\n".join([*head, *rows])
+
+
+def picture(curves: dict[str, list[tuple[float | str, float]]]) -> None:
+    """All curves but the networks', on logarithmic axes, beside the page."""
+    figure = Figure(figsize=(10, 2.8), dpi=160, layout="constrained")
+    for axes, (key, found) in zip(figure.subplots(1, len(curves), sharey=True), curves.items(), strict=True):
+        sizes, costs = zip(*found, strict=True)
+        axes.loglog(sizes, costs, "o-", ms=4, color="#0072B2")
+        axes.set_title(f"{key}, exponent {exponent(found):.2f}", loc="left", fontsize=10)
+        axes.set_xticks(sizes, map(str, sizes))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.minorticks_off()
+        axes.grid(color="0.92")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("cost, bare passes of resnet18")
+    figure.savefig(PAGE.with_suffix(".png"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", choices=[*CURVES], help="only these; writes no page")
     arguments = parser.parse_args()
-    setting, parts = Setting(8), list[str]()
+    setting, curves = Setting(8), dict[str, list[tuple[float | str, float]]]()
     with quiet():
-        for key, (points, _) in CURVES.items():
-            if not arguments.rows or key in arguments.rows:
-                parts.append(told(key, timed(points(setting), setting)))
-                print(parts[-1], "\n", flush=True)
+        for key in arguments.rows or CURVES:
+            curves[key] = timed(CURVES[key][0](setting), setting)
+            print(told(key, curves[key]), "\n", flush=True)
     if not arguments.rows:
         head = (
             "# How the cost grows\n\n"
             f"`python benchmarks/scaling.py`: {conditions()}. Cost in bare passes of eight images of {SIZE} px through resnet18,\n"
-            f"medians of {ROUNDS} rounds, one of what takes more than {LONG:g} s. The five methods: Grad-CAM, saliency, SmoothGrad 4, integrated gradients 8, RISE 32."
+            f"medians of {ROUNDS} rounds, one of what takes more than {LONG:g} s. The five methods: Grad-CAM, saliency, SmoothGrad 4, integrated gradients 8, RISE 32.\n\n"
+            "![Cost over images, methods, masks and size, on logarithmic axes](scaling.png)"
         )
+        parts = [told(key, found) for key, found in curves.items()]
+        picture({key: found for key, found in curves.items() if key != "network"})
         PAGE.write_text("\n\n".join([head, *parts]) + "\n", encoding="utf-8")
 
 
