@@ -3,9 +3,9 @@
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import torch
 from torch import Tensor
@@ -52,6 +52,28 @@ class LayerTrace(NamedTuple):
 
     activations: Features
     gradients: Features
+
+
+@final
+class AskedAgain(torch.autograd.Function):
+    """What an answer hangs on, which is asked for once more on the way back, so that no graph is kept until then."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Images, ask: Callable[..., Tensor]) -> Tensor:
+        """The answer alone."""
+        ctx.ask = ask
+        ctx.save_for_backward(images)
+        return ask(images)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The answer with its graph."""
+        with differentiating():
+            leaf = ctx.saved_tensors[0].detach().requires_grad_()
+            answer = ctx.ask(leaf, connected=True)
+            if not answer.requires_grad:
+                return None, None
+            return torch.autograd.grad(answer, leaf, signal, allow_unused=True)[0], None
 
 
 @final
@@ -153,7 +175,7 @@ class Probe:
         """The same question about other images, that gradients of the answers reach: what the probe gives is connected.
 
         Each pass happens within `around`, such as `rules.softened`. Whoever asks records gradients, and the graph holds
-        all its passes in memory.
+        all its passes in memory, but for `input_gradients`: on the way back they are asked for once more.
         """
         other = self.of(images=images.detach())
         other.images, other.connected, other._around = images, True, around  # `of` has checked and detached them
@@ -320,20 +342,26 @@ class Probe:
         pending: list[Tensor] = []
         count = len(self.images)
         for images, which in self._batches(variants, GRADIENTS):
-            with differentiating():
-                connected = self.connected and images.requires_grad  # not a baseline, say
-                leaf = images if connected else images.detach().clone().requires_grad_()
-                logits = self._forward(leaf, within)
-                (gradients,) = gradients_of(logits, self.targets[which], [leaf], of_target, connected=connected)
-            if gradients is None:
-                raise VexbenchError(
-                    "the logits do not depend on the image; is there a detach() in the network's forward?"
-                )
-            self.passes.backward += len(images)
+            ask = partial(self._slopes, which, within)
+            if self.connected and images.requires_grad:  # not a baseline, say
+                gradients = cast("Images", AskedAgain.apply(images, ask))
+            else:
+                gradients = ask(images)
             pending.extend(gradients)
             while len(pending) >= count > 0:
                 yield torch.stack(pending[:count])
                 pending = pending[count:]
+
+    def _slopes(self, which: Targets, within: Within, images: Images, *, connected: bool = False) -> Images:
+        """The gradient of the target's logit with respect to images of these rows; connected, with its own graph."""
+        with differentiating():
+            leaf = images if connected else images.detach().clone().requires_grad_()
+            logits = self._forward(leaf, within)
+            (gradients,) = gradients_of(logits, self.targets[which], [leaf], of_target, connected=connected)
+        if gradients is None:
+            raise VexbenchError("the logits do not depend on the image; is there a detach() in the network's forward?")
+        self.passes.backward += len(images)
+        return gradients
 
     def _batches(self, variants: Iterable[Features], most: int = 0) -> Iterator[tuple[Features, Targets]]:
         """Join variants of few images, and split those of many, into passes of at most `batch_size`, or so many.

@@ -107,13 +107,14 @@ class Pace:
 
     @cached_property
     def slopes(self) -> tuple[float, float]:
-        """Seconds per image of a map's graph that is differentiated once, and twice."""
+        """Seconds per pass of an image in a map's graph that is differentiated once, and twice."""
         found: list[float] = []
         for explained in (scored_map, graded_map):
             probe = self.probe(self.real)
             ask = partial(attacks.slope, probe, explained, probe.images, self.maps(FEW), epsilon=0.03, beta=10.0)
             ask()
-            found.append(self.seconds(ask) / FEW)
+            passes = probe.passes.forward
+            found.append(self.seconds(ask) / passes)
         return found[0], found[1]
 
     def patched(

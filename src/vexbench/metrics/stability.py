@@ -53,8 +53,8 @@ def adversarial_stability(
     similarity: `top_k` (the 2 % largest), `spearman`, `ssim`, `pearson` or `cosine`.
     attack: `map`; or `fgsm` or `pgd` on the prediction itself: NaN are the images that lose their class, and the score
     of the others is how much of the map stays.
-    steps: of the attack. It costs about 1 + 3 × steps explanations, without a gradient 1 + steps; `pgd` one explanation
-    and two passes per step, `fgsm` one step.
+    steps: of the attack. It costs from 1 + 3 × steps to 1 + 4 × steps explanations, without a gradient 1 + steps;
+    `pgd` one explanation and two passes per step, `fgsm` one step.
     beta: sharpness of the softplus; large is nearer to ReLU, and has a rougher gradient.
 
     Raises

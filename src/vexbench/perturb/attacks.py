@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vexbench.errors import VexbenchError
+from vexbench.inputs import ALIGNED
 from vexbench.perturb import noise
 from vexbench.probe import Probe
 from vexbench.readout import differentiating
@@ -16,7 +17,8 @@ from vexbench.rules import softened
 from vexbench.types import Images, Maps, Scores
 
 GRAPH: Final = 64
-"""Passes whose graphs are in memory together; a method that needs more of them per image is attacked without.
+"""Passes whose graphs are in memory together, but at least of four images; a method that needs more of them per image
+is attacked without.
 
 Passes behind the target layer count like whole ones: there may be as many of them as the layer has channels.
 """
@@ -43,7 +45,8 @@ def unlike(
     or one that says nothing, get random corners of the cube instead, as many of them. Where no image on the way keeps
     its class, one that does not is given.
 
-    Costs steps + 1 explanations, and steps more with their graphs, each of which counts as two.
+    Costs steps + 1 explanations, and steps more with their graphs, each of which counts as two; gradients with respect
+    to the image are asked for once more there (see `Probe.differentiably`).
     """
     label, size = probe.logits.argmax(1), 2.5 * epsilon / steps
     able = torch.ones_like(label, dtype=torch.bool)
@@ -64,8 +67,9 @@ def unlike(
         other, before = probe.of(images=place), held(probe)
         changed = explain(other)
         if step == 0:
-            rows = GRAPH // max(1, (held(probe) - before) // max(1, len(maps)))
-            able = able & (rows > 0)
+            passes = (held(probe) - before) // max(1, len(maps))
+            able = able & (passes <= GRAPH)
+            rows = max(ALIGNED, GRAPH // max(1, passes))
         far = distance(changed, maps)
         kept = other.logits.argmax(1) == label
         better = (far > farthest) & (kept if step else torch.ones_like(kept))
@@ -92,7 +96,7 @@ def slope(
             changed = explain(probe.differentiably(leaf, lambda: softened(beta)))
             if not changed.requires_grad:
                 return torch.zeros_like(place)
-            far = distance(changed, maps)
+            far, passes = distance(changed, maps), probe.passes.forward - before
             (found,) = torch.autograd.grad(far.sum(), leaf, allow_unused=True)
         except (RuntimeError, VexbenchError):  # a method that writes in place, or leaves the finite numbers
             if len(place) == 1:
@@ -100,7 +104,7 @@ def slope(
             rows = torch.arange(len(place), device=place.device).split(1)  # for company's sake nobody fails
             alone = (slope(chosen(probe, row), explain, place[row], maps[row], epsilon, beta) for row in rows)
             return torch.cat(list(alone))
-    probe.passes.backward += 2 * (probe.passes.forward - before)  # through the forward and the backward pass
+    probe.passes.backward += 2 * passes  # through the forward and the backward pass
     if found is None:
         return torch.zeros_like(place)
     change = epsilon * found.abs().sum((1, 2, 3))
