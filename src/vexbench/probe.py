@@ -18,7 +18,7 @@ from vexbench.models.base import Classifier
 from vexbench.models.graph import Folded
 from vexbench.models.head import Head
 from vexbench.models.patches import ENDS, logits_patched, with_patch
-from vexbench.readout import Output, Score, differentiating, gradients_of, of_target, read
+from vexbench.readout import AskedAgain, Output, Score, differentiating, gradients_of, of_target, read
 from vexbench.seeds import fingerprint
 from vexbench.types import Curves, Features, Images, Logits, Maps, Masks, Scores, Targets
 
@@ -52,28 +52,6 @@ class LayerTrace(NamedTuple):
 
     activations: Features
     gradients: Features
-
-
-@final
-class AskedAgain(torch.autograd.Function):
-    """What an answer hangs on, which is asked for once more on the way back, so that no graph is kept until then."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Images, ask: Callable[..., Tensor]) -> Tensor:
-        """The answer alone."""
-        ctx.ask = ask
-        ctx.save_for_backward(images)
-        return ask(images)
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The answer with its graph."""
-        with differentiating():
-            leaf = ctx.saved_tensors[0].detach().requires_grad_()
-            answer = ctx.ask(leaf, connected=True)
-            if not answer.requires_grad:
-                return None, None
-            return torch.autograd.grad(answer, leaf, signal, allow_unused=True)[0], None
 
 
 @final
@@ -343,11 +321,8 @@ class Probe:
         count = len(self.images)
         for images, which in self._batches(variants, GRADIENTS):
             ask = partial(self._slopes, which, within)
-            if self.connected and images.requires_grad:  # not a baseline, say
-                gradients = cast("Images", AskedAgain.apply(images, ask))
-            else:
-                gradients = ask(images)
-            pending.extend(gradients)
+            again = self.connected and images.requires_grad  # not a baseline, say
+            pending.extend(cast("Images", AskedAgain.apply(images, ask)) if again else ask(images))
             while len(pending) >= count > 0:
                 yield torch.stack(pending[:count])
                 pending = pending[count:]

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vexbench.errors import VexbenchError
-from vexbench.types import Logits, Scores, Targets
+from vexbench.types import Images, Logits, Scores, Targets
 
 Output = Literal["logit", "probability", "log_probability"]
 
@@ -46,6 +46,28 @@ def gradients_of(
             "the logits have no gradient; is there a torch.no_grad() or detach() in the network's forward?"
         )
     return torch.autograd.grad(score(logits, targets).sum(), leaves, allow_unused=True, create_graph=connected)
+
+
+@final
+class AskedAgain(torch.autograd.Function):
+    """What an answer hangs on, which is asked for once more on the way back, so that no graph is kept until then."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Images, ask: Callable[..., Tensor]) -> Tensor:
+        """The answer alone."""
+        ctx.ask = ask
+        ctx.save_for_backward(images)
+        return ask(images)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The answer with its graph."""
+        with differentiating():
+            leaf = ctx.saved_tensors[0].detach().requires_grad_()
+            answer = ctx.ask(leaf, connected=True)
+            if not answer.requires_grad:
+                return None, None
+            return torch.autograd.grad(answer, leaf, signal, allow_unused=True)[0], None
 
 
 def read(logits: Logits, output: Output) -> Float[Tensor, "N classes"]:
