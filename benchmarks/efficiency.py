@@ -44,12 +44,12 @@ class Larger:
     def __init__(self, counted: Any, times: float) -> None:
         self.__dict__.update(counted=counted, times=times)
 
-    def __getattr__(self, kind: str) -> float:
+    def __getattr__(self, kind: str) -> int:
         return getattr(self.counted, kind)
 
-    def __setattr__(self, kind: str, value: float) -> None:
+    def __setattr__(self, kind: str, value: int) -> None:
         before = getattr(self.counted, kind)
-        setattr(self.counted, kind, before + self.times * (value - before))
+        setattr(self.counted, kind, before + round(self.times * (value - before)))
 
 
 class Meter:
@@ -58,7 +58,7 @@ class Meter:
     def __init__(self, classifier: vb.Classifier, images: Tensor, file: Path) -> None:
         self.classifier, self.images, self.file = classifier, images, file
         self.all = list[probing.Passes]()
-        self.seen = dict.fromkeys(KINDS, 0.0)
+        self.seen = dict.fromkeys(KINDS, 0)
         self.network = held()
         self.next = 0.0
 
@@ -117,7 +117,7 @@ class Meter:
             self.note()
             print(f"{done}/{total}", flush=True)
 
-    def total(self, kind: str) -> float:
+    def total(self, kind: str) -> int:
         return sum(getattr(passes, kind) for passes in self.all)
 
 
