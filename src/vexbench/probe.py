@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, cast, final
+from typing import Any, Final, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from vexbench.models.base import Classifier
 from vexbench.models.graph import Folded
 from vexbench.models.head import Head
 from vexbench.models.patches import ENDS, logits_patched, with_patch
-from vexbench.readout import AskedAgain, Output, Score, differentiating, gradients_of, of_target, read
+from vexbench.readout import Output, Score, asked_again, differentiating, gradients_of, of_target, read
 from vexbench.seeds import fingerprint
 from vexbench.types import Curves, Features, Images, Logits, Maps, Masks, Scores, Targets
 
@@ -29,6 +29,8 @@ KEPT: Final = 2**27
 """Bytes of features that probes of other images or networks keep for those that ask the same."""
 GRADIENTS: Final = 32
 """Images in a pass whose gradients are asked for, which keeps all features for the way back."""
+GRAPHS: Final = 8
+"""Images in a pass that is itself differentiated."""
 
 
 @final
@@ -153,7 +155,7 @@ class Probe:
         """The same question about other images, that gradients of the answers reach: what the probe gives is connected.
 
         Each pass happens within `around`, such as `rules.softened`. Whoever asks records gradients, and the graph holds
-        all its passes in memory, but for `input_gradients`: on the way back they are asked for once more.
+        all its passes in memory, but for `scores` and `input_gradients`: on the way back they are asked for once more.
         """
         other = self.of(images=images.detach())
         other.images, other.connected, other._around = images, True, around  # `of` has checked and detached them
@@ -246,8 +248,11 @@ class Probe:
         rows: list[Tensor] = []
         with torch.set_grad_enabled(self.connected):
             for images, which in self._batches(variants):
-                rows.append(of_target(read(self._scored(images), output), self.targets[which]))
+                rows.append(asked_again(partial(self._score, which, output), images))
         return self._curves(rows)
+
+    def _score(self, which: Targets, output: Output, images: Images) -> Scores:
+        return of_target(read(self._scored(images), output), self.targets[which])
 
     def clean(self, output: Output = "logit") -> Curves:
         """The target's score of the images as they are, (N, 1), by the way that `scores` goes: equal for equal ones."""
@@ -320,15 +325,14 @@ class Probe:
         pending: list[Tensor] = []
         count = len(self.images)
         for images, which in self._batches(variants, GRADIENTS):
-            ask = partial(self._slopes, which, within)
-            again = self.connected and images.requires_grad  # not a baseline, say
-            pending.extend(cast("Images", AskedAgain.apply(images, ask)) if again else ask(images))
+            pending.extend(asked_again(partial(self._slopes, which, within), images))
             while len(pending) >= count > 0:
                 yield torch.stack(pending[:count])
                 pending = pending[count:]
 
-    def _slopes(self, which: Targets, within: Within, images: Images, *, connected: bool = False) -> Images:
-        """The gradient of the target's logit with respect to images of these rows; connected, with its own graph."""
+    def _slopes(self, which: Targets, within: Within, images: Images) -> Images:
+        """The gradient of the target's logit with respect to images of these rows, with a graph if these have one."""
+        connected = torch.is_grad_enabled() and images.requires_grad
         with differentiating():
             leaf = images if connected else images.detach().clone().requires_grad_()
             logits = self._forward(leaf, within)
@@ -343,7 +347,7 @@ class Probe:
 
         With each the images' rows.
         """
-        count, size = len(self.images), min(self.batch_size, most or self.batch_size)
+        count, size = len(self.images), min(self.batch_size, GRAPHS if self.connected else most or self.batch_size)
         together = max(1, self.batch_size // max(count, 1))
         rows, stream = torch.arange(count, device=self.images.device), iter(variants)
         while group := list(islice(stream, together)):

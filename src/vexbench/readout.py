@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, final
+from typing import Any, Literal, cast, final
 
 import torch
 from jaxtyping import Float
@@ -64,10 +64,16 @@ class AskedAgain(torch.autograd.Function):
         """The answer with its graph."""
         with differentiating():
             leaf = ctx.saved_tensors[0].detach().requires_grad_()
-            answer = ctx.ask(leaf, connected=True)
+            answer = ctx.ask(leaf)
             if not answer.requires_grad:
                 return None, None
             return torch.autograd.grad(answer, leaf, signal, allow_unused=True)[0], None
+
+
+def asked_again(ask: Callable[[Images], Tensor], images: Images) -> Tensor:
+    """What `ask` gives for images; where gradients of it may be wanted, without its graph, see `AskedAgain`."""
+    wanted = torch.is_grad_enabled() and images.requires_grad  # not those of a baseline, say
+    return cast("Tensor", AskedAgain.apply(images, ask)) if wanted else ask(images)
 
 
 def read(logits: Logits, output: Output) -> Float[Tensor, "N classes"]:

@@ -19,7 +19,7 @@ from vexbench.models.base import Classifier
 from vexbench.perturb import attacks, noise
 from vexbench.perturb.corruptions import CORRUPTIONS, brightness
 from vexbench.probe import Explain, Probe
-from vexbench.readout import differentiating
+from vexbench.readout import differentiating, of_target
 from vexbench.rules import softened
 
 EPSILON = 8 / 255
@@ -188,21 +188,39 @@ def test_no_more_graphs_are_held_than_fit(probe):
     assert seen == [4, 2]
 
 
-def test_gradients_keep_no_graph_of_the_network(probe):
-    """What a convolution gave is gone when the map is there, and the map's own gradient is still told."""
-    kept = []
+def answers(probe, leaf, asked):
+    """Twelve of them for each image, in one tensor."""
+    variants = [leaf * (1 - 0.01 * step) for step in range(12)]
+    return probe.scores(variants) if asked == "scores" else torch.stack(list(probe.input_gradients(variants)))
+
+
+@pytest.mark.parametrize("asked", ["scores", "gradients"])
+def test_answers_keep_no_graph_of_the_network(probe, asked):
+    """What a convolution gave is gone when the answers are there, and comes again for few images at a time."""
+    kept, sizes = [], []
     layer = next(part for part in probe.classifier.module.modules() if isinstance(part, nn.Conv2d))
 
     def note(_layer, _given, output):
         kept.append(StorageWeakRef(output.untyped_storage()))
+        sizes.append(len(output))
 
     with differentiating(), layer.register_forward_hook(note):
         leaf = probe.images.clone().requires_grad_()
-        (gradients,) = probe.differentiably(leaf, lambda: softened(3.0)).input_gradients([leaf])
+        given = answers(probe.differentiably(leaf, lambda: softened(3.0)), leaf, asked)
         assert kept
         assert all(storage.expired() for storage in kept)
-        (found,) = torch.autograd.grad(gradients.square().sum(), leaf)
-    assert found.abs().amax((1, 2, 3)).min() > 0
+        (found,) = torch.autograd.grad(given.square().sum(), leaf)
+    assert max(sizes) == 8
+    with differentiating():
+        plain = probe.images.clone().requires_grad_()
+        variants = torch.cat([plain * (1 - 0.01 * step) for step in range(12)])
+        with softened(3.0):
+            scores = of_target(probe.classifier.logits(variants), probe.targets.repeat(12))
+        whole = scores
+        if asked == "gradients":
+            (whole,) = torch.autograd.grad(scores.sum(), variants, create_graph=True)
+        (expected,) = torch.autograd.grad(whole.square().sum(), plain)
+    torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("channels", "climbed"), [(8, True), (80, False)])
