@@ -2,8 +2,9 @@
 
 import dataclasses
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor
 import vexbench as vb
 from vexbench.datasets.base import Dataset
 
+Precision = Literal["fp32", "bf16"]
 CAMS = {
     "grad_cam": "GradCAM",
     "grad_cam_plus_plus": "GradCAMPlusPlus",
@@ -68,7 +70,7 @@ def middle(side: int) -> np.ndarray:
     return where
 
 
-def study(setting: Setting) -> None:
+def study(setting: Setting, precision: Precision) -> None:
     pixels = (setting.images * 255).round().byte().permute(0, 2, 3, 1).numpy()
     classes = tuple(f"class {number}" for number in range(10))
 
@@ -83,7 +85,7 @@ def study(setting: Setting) -> None:
         result = vb.run(
             vb.StudyConfig(
                 datasets=[{"name": "given_images", "count": len(pixels)}], models=[setting.classifier],
-                methods=METHODS, metrics=METRICS, out=Path(folder) / "study",
+                methods=METHODS, metrics=METRICS, precision=precision, out=Path(folder) / "study",
             )
         )  # fmt: skip
         assert not result.failures(), result.failures()
@@ -125,9 +127,10 @@ def looked_at(name: str, setting: Setting, maps: Tensor, where: np.ndarray | Non
     return torch.tensor(np.array(metric(setting.network, x, y, a_batch=a, s_batch=where, device="cpu")))
 
 
-def agreements(setting: Setting) -> str:
+def agreements(precision: Precision) -> str:
     """Each metric of one map, on few images, at settings where both hide the same."""
     few = Setting(2)
+    few.classifier.precision = precision
     maps, wide = explained(few.probe(), "saliency"), 30
     tiles = (maps.shape[1] // wide) ** 2
     falls = [np.pad(curve, ((0, 0), (1, 0))) for curve in regions(few, maps, wide, tiles)]
@@ -147,12 +150,12 @@ def agreements(setting: Setting) -> str:
     return "; ".join(f"{name} {told}" for name, told in found.items())
 
 
-def everything(setting: Setting) -> Sides:
+def everything(setting: Setting, precision: Precision = "fp32") -> Sides:
     def theirs() -> None:
         for maps in their_maps(setting):
             their_scores(setting, maps)
 
-    return Sides(lambda: study(setting), theirs, lambda: agreements(setting))
+    return Sides(lambda: study(setting, precision), theirs, lambda: agreements(precision))
 
 
 CONTESTS = (
@@ -165,5 +168,10 @@ CONTESTS = (
             "ROAD 3, sparseness, rank accuracy. Their regions are the first fifteen tiles, ours all in fifteen steps: as "
             "many passes; agreement of metrics is of the same map of two images, regions all tiles of 30 px."
         ),
+    ),
+    Contest(
+        "study-bf16", "the same with `--precision bf16`", "pytorch-grad-cam, captum, Quantus in fp32",
+        partial(everything, precision="bf16"), 380, images=16, few=2, rounds=1, memory=False,
+        note="in units of a pass in fp32; what bf16 changes is told in docs/results/precision.md. It pays on processors with instructions for it.",
     ),
 )  # fmt: skip

@@ -220,7 +220,7 @@ def page(lines: list[dict[str, float]], told: float | None, short: float, cells:
             "",
             f"Bare passes are the plain module's, {BATCH} images at a time, timed {len(lines)} times on the way: "
             f"forward {1e3 * forward:.1f} ms an image, backward {1e3 * backward:.1f} ms; each minute's passes count at that minute's pace.",
-            "A pass over a mosaic counts by its pixels, a patch of occlusion as a whole pass.",
+            "A pass over a mosaic counts by its pixels, a patch of occlusion as a whole pass. Of a study that went on after a stop, times are the sum and memory is the most of any go.",
             "",
         ]
     )
