@@ -66,7 +66,7 @@ class Contest:
     build: Callable[[Setting], Sides]
     aim: float | None = None
     images: int = 4
-    few: int = 4
+    few: int = 1
     rounds: int = 5
     memory: bool = True
     share: int = 1
@@ -120,15 +120,15 @@ def bare(setting: Setting) -> Clock:
     return Clock(median(one.wall for one in found), median(one.busy for one in found))
 
 
-def measured(contest: Contest, *, rounds: int, count: int) -> Row:
+def measured(contest: Contest, *, rounds: int, count: int, compare: bool) -> Row:
     """A, B, A, B …, a bare pass before and after each; the first round of what is short warms up and is forgotten."""
     setting = Setting(count)
     with quiet():
         sides = contest.build(setting)
-        row = Row(contest, count, sides.agreement())
+        row = Row(contest, count, sides.agreement() if compare else "–")
         for _ in range(2):
             setting.bare()
-        if rounds >= 5:
+        if contest.rounds >= 5:
             sides.ours(), sides.theirs()
         before = bare(setting)
         for _ in range(rounds):

@@ -175,15 +175,15 @@ def smooth_grad(setting: Setting) -> Sides:
 
 
 CONTESTS = (
-    Contest("cams", "seven gradient CAMs and Eigen-CAM", "pytorch-grad-cam", every_cam, 1.3, images=8),
-    Contest("four cams", "of these, torchcam's four", "torchcam", four_cams, images=8),
-    Contest("ablation", "Ablation-CAM, 512 channels", "pytorch-grad-cam", ablation, 1.5, rounds=3),
+    Contest("cams", "seven gradient CAMs and Eigen-CAM", "pytorch-grad-cam", every_cam, 1.3, images=8, few=4),
+    Contest("four cams", "of these, torchcam's four", "torchcam", four_cams, images=8, few=4),
+    Contest("ablation", "Ablation-CAM, 512 channels", "pytorch-grad-cam", ablation, 1.5),
     Contest(
         "ablation, general", "the same by 512 passes behind the layer", "pytorch-grad-cam", general_ablation, rounds=3,
         memory=False,
     ),
-    Contest("score", "Score-CAM, 512 channels", "torchcam", score_cam, 400, rounds=3, images=2, few=2),
+    Contest("score", "Score-CAM, 512 channels", "torchcam", score_cam, 400, rounds=3, images=2),
     Contest("occlusion", "occlusion 15/8, 324 patches", "captum", occlusion, 170, rounds=3),
     Contest("ig", "integrated gradients, 50 steps", "captum", integrated_gradients, 112, rounds=3),
-    Contest("smooth", "SmoothGrad, 25 samples", "captum", smooth_grad, 56),
+    Contest("smooth", "SmoothGrad, 25 samples", "captum", smooth_grad, 56, few=2),
 )  # fmt: skip

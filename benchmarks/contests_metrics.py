@@ -316,23 +316,19 @@ def eight_infidelities(setting: Setting) -> Sides:
 
 SIDE = 150
 CONTESTS = (
-    Contest("flipping", "pixel flipping, 30 steps", "Quantus", pixel_flipping, 24, images=8),
+    Contest("flipping", "pixel flipping, 30 steps", "Quantus", pixel_flipping, 24, images=8, few=2),
     Contest(
-        "road", "ROAD, 9 shares, most relevant first", "pytorch-grad-cam", road, 20, rounds=3,
+        "road", "ROAD, 9 shares, most relevant first", "pytorch-grad-cam", road, 20, rounds=3, few=2,
         note="ours: ten passes and nine solutions of a sparse system for three colours; of the map of `saliency`.",
     ),
-    Contest("road, grey", "the same of grey pictures, accuracy", "Quantus", quantus_road, rounds=3),
-    Contest(
-        "mprt", "MPRT, all 41 layers, one method (saliency)", "Quantus and captum", one_mprt, 95, rounds=3,
-        few=2,
-    ),
+    Contest("road, grey", "the same of grey pictures, accuracy", "Quantus", quantus_road, rounds=3, few=2),
+    Contest("mprt", "MPRT, all 41 layers, one method (saliency)", "Quantus and captum", one_mprt, 95, rounds=3),
     Contest(
         "mprt of ten", "MPRT, all 41 layers, per method of ten CAMs", "Quantus and pytorch-grad-cam", ten_mprt, 8,
-        rounds=2, images=16, memory=False, share=len(TEN), note="theirs of Grad-CAM alone: ten methods cost ten times that.",
+        rounds=2, images=16, few=4, memory=False, share=len(TEN), note="theirs of Grad-CAM alone: ten methods cost ten times that.",
     ),
     Contest(
-        "correlation", "faithfulness correlation, 50 draws, 8 methods", "Quantus", eight_correlations, 50, rounds=3,
-        few=2,
+        "correlation", "faithfulness correlation, 50 draws, 8 methods", "Quantus", eight_correlations, 50, rounds=3
     ),
-    Contest("infidelity", "infidelity, 50 draws, 8 methods", "captum", eight_infidelities, 50, rounds=3, few=2),
+    Contest("infidelity", "infidelity, 50 draws, 8 methods", "captum", eight_infidelities, 50, rounds=3),
 )  # fmt: skip

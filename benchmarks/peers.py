@@ -1,7 +1,7 @@
 """Our work and the field's libraries' beside each other: prints a table, and writes docs/results/peers.md.
 
     python benchmarks/peers.py            the whole
-    python benchmarks/peers.py --quick    one round, fewer images, no memory: no page
+    python benchmarks/peers.py --quick    times alone, one round of fewer images, of what has an aim: no page
     python benchmarks/peers.py --rows cams ig
 
 Numbers of all rounds go to bench-results/, as JSON.
@@ -19,7 +19,6 @@ import contests_study
 from contest import HEAD, Contest, Row, conditions, line, measured, peak, peak_apart, root
 
 CONTESTS = (*contests_maps.CONTESTS, *contests_metrics.CONTESTS, *contests_study.CONTESTS)
-SHORT = 3
 
 
 def page(rows: list[Row], load: str, command: str) -> str:
@@ -52,7 +51,7 @@ def page(rows: list[Row], load: str, command: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of what is long, three of what is short")
+    parser.add_argument("--quick", action="store_true", help="under three minutes: no agreement, no memory")
     parser.add_argument("--rows", nargs="*", choices=[contest.key for contest in CONTESTS], help="only these")
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     parser.add_argument("--peak", nargs=3, metavar=("ROW", "SIDE", "IMAGES"), help=argparse.SUPPRESS)
@@ -66,7 +65,8 @@ def main() -> None:
     rows = list[Row]()
     print(HEAD, flush=True)
     for contest in CONTESTS:
-        if arguments.rows and contest.key not in arguments.rows:
+        wanted = contest.key in arguments.rows if arguments.rows else contest.aim or not arguments.quick
+        if not wanted:
             continue
         rows.append(raced(contest, quick=arguments.quick, memory=not (arguments.quick or arguments.no_memory)))
         print(line(rows[-1]), flush=True)
@@ -75,6 +75,10 @@ def main() -> None:
         f"load of the machine {busy:.1f} at the start and {os.getloadavg()[0]:.1f} at the end, {os.cpu_count()} cores"
     )
     print(f"\n{minutes:.1f} minutes; {load}")
+    if arguments.quick:
+        print(
+            "With so few images, work done once for all of them (MPRT's random networks) is dear: the whole run tells."
+        )
     whole = not (arguments.quick or arguments.rows)
     folder = root() / "bench-results"
     folder.mkdir(exist_ok=True)
@@ -88,8 +92,8 @@ def main() -> None:
 
 
 def raced(contest: Contest, *, quick: bool, memory: bool) -> Row:
-    rounds = (SHORT if contest.rounds > SHORT else 1) if quick else contest.rounds
-    row = measured(contest, rounds=rounds, count=contest.few if quick else contest.images)
+    rounds, count = (1, contest.few) if quick else (contest.rounds, contest.images)
+    row = measured(contest, rounds=rounds, count=count, compare=not quick)
     if memory and contest.memory:
         row.memory = {side: peak_apart(str(Path(__file__)), contest, side, row.images) for side in ("ours", "theirs")}
     return row
