@@ -1,6 +1,6 @@
 """What does `precision = "bf16"` do to a study's scores and ranking? Writes docs/results/precision.md.
 
-    python benchmarks/precision.py [--model runs/intel-plain --root ../shared/data/intel] [--out /tmp/precision]
+    python benchmarks/precision.py [--model studies/intel-plain --root ../shared/data/intel] [--out /tmp/precision]
 
 The study of benchmarks/reference.py in both precisions; without a checkpoint the demo network on drawn scenes. Folders
 that are there are read.
@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 import polars as pl
 import torch
-from reference import IMAGES, both, described, parsed, ranking
+from reference import IMAGES, both, described, options, parsed, ranking
 from torch import nn
 
 from vexbench.models.checkpoint import demo_classifier, load_classifier
@@ -75,15 +75,14 @@ def main() -> None:
     folded, coarse = pace(classifier.module, size)
     orders = ranking(fp32.out), ranking(bf16.out)
     same = "the same" if orders[0] == orders[1] else f"another: {', '.join(orders[0])} became {', '.join(orders[1])}"
-    options = "" if arguments.model is None else " --model runs/intel-plain --root …/intel"
     page = "\n".join(
         [
             "# Scores in bf16", "",
-            "Gradients, and the maps made of them, are those of fp32. On `runs/intel-plain` all metrics that score a map keep "
+            "Gradients, and the maps made of them, are those of fp32. On the plain CNN all metrics that score a map keep "
             "their order of methods, or swap such as are near (last column). Occlusion is the exception: its map is made of small differences "
             "between scores, which bf16 rounds away, so that metrics that explain again and compare maps (`mprt`, "
             "`relative_output_stability`) judge another map. Judge occlusion in fp32.", "",
-            f"`python benchmarks/precision.py{options}`. {described(arguments, fp32.frame())}, with `precision = "
+            f"`python benchmarks/precision.py{options(arguments)}`. {described(arguments, fp32.frame())}, with `precision = "
             '"fp32"` and with `"bf16"`. Differences are shares of the metric\'s largest absolute score. Two methods '
             "change places where their means on a metric come in the other order, or come out equal; the last column "
             "says how far apart in fp32 the farthest such two were. "

@@ -1,6 +1,6 @@
 """Does a study come out the same with all speed-ups and without any? Writes docs/results/reference.md.
 
-    python benchmarks/reference.py [--model runs/intel-plain --root ../shared/data/intel] [--out /tmp/reference]
+    python benchmarks/reference.py [--model studies/intel-plain --root ../shared/data/intel] [--out /tmp/reference]
 
 The same study twice, as it is and with `reference = true`; without a checkpoint the demo network on drawn scenes. Folders that are there are read.
 """
@@ -148,9 +148,15 @@ def both(arguments: argparse.Namespace, settings: dict[str, dict[str, Any]]) -> 
 
 def described(arguments: argparse.Namespace, frame: pl.DataFrame) -> str:
     """What was studied, in words."""
-    shown = "the demo network on drawn scenes" if arguments.model is None else "`runs/intel-plain` on Intel photographs"
+    model = arguments.model
+    shown = "the demo network on drawn scenes" if model is None else f"`{model}` on Intel photographs"
     columns = (frame["method"].n_unique(), frame["metric"].n_unique(), frame["image"].n_unique())
     return f"{shown[0].upper()}{shown[1:]}: {columns[0]} methods × {columns[1]} metrics × {columns[2]} images"
+
+
+def options(arguments: argparse.Namespace) -> str:
+    """What was asked of the script."""
+    return "" if arguments.model is None else f" --model {arguments.model} --root {arguments.root}"
 
 
 def main() -> None:
@@ -160,10 +166,9 @@ def main() -> None:
     orders = ranking(plain.out), ranking(fast.out)
     same = "identical" if orders[0] == orders[1] else f"not the same: {', '.join(orders[0])}; {', '.join(orders[1])}"
     beyond, count = (sum(getattr(found, name) for found in differences) for name in ("beyond", "count"))
-    options = "" if arguments.model is None else " --model runs/intel-plain --root …/intel"
     page = (
         "# With all speed-ups, and without any\n\n"
-        f"`python benchmarks/reference.py{options}`. {described(arguments, plain.frame())}, as it is and with "
+        f"`python benchmarks/reference.py{options(arguments)}`. {described(arguments, plain.frame())}, as it is and with "
         "`reference = true`, which runs the network as it was written. Differences are shares of the metric's largest "
         f"absolute score. The ranking is {same}; {beyond} of {count} scores differ by more than 1e-4.\n\n"
         f"{table(differences)}\n"
