@@ -163,7 +163,7 @@ def halved(setting: Setting) -> Sides:
 
 CONTESTS = (
     Contest(
-        "study", "8 methods × 6 metrics", "pytorch-grad-cam, captum, Quantus", everything, 650, images=16, rounds=1, memory=False,
+        "study", "8 methods × 6 metrics", "pytorch-grad-cam, captum, Quantus", everything, 650, images=16, rounds=2, memory=False,
         note=(
             "ours is a whole `vexbench.run`, files and all. 4 CAMs, saliency, input × gradient, SmoothGrad 25, "
             "integrated gradients 50; pixel flipping 30, region perturbation 15 in each order, faithfulness correlation 50, "
@@ -172,7 +172,7 @@ CONTESTS = (
         ),
     ),
     Contest(
-        "study-bf16", "the same with `--precision bf16`", "ours in fp32", halved, 380, images=16, rounds=1, memory=False,
+        "study-bf16", "the same with `--precision bf16`", "ours in fp32", halved, 380, images=16, rounds=2, memory=False,
         note=(
             "in units of a pass in fp32, agreement is with the libraries in fp32; what bf16 changes is told in "
             "docs/results/precision.md. It pays on processors with instructions for it."
