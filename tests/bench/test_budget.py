@@ -55,7 +55,9 @@ def priced(study):
     methods = [Price(0.0, DEAR.get(choice.name, 0.02), 3.0) for choice in study.methods]
     asks = {"draws": (Call(1.0, 1.0, False, False),) * 2}
     metrics = [
-        MetricPrice(Price(0.0, 1 / 6), asks=asks if choice.name == "max_sensitivity" else None)
+        MetricPrice(reason="no cue")
+        if choice.name == "shortcut_detection"
+        else MetricPrice(Price(0.0, 1 / 6), asks=asks if choice.name == "max_sensitivity" else None)
         for choice in study.metrics
     ]
     bills = [
@@ -131,6 +133,23 @@ def test_a_method_may_go_as_a_whole(config):
         ("SmoothGrad", "", True)
     ]
     assert {method for method, _ in left_out(result)} == {"smooth_grad"}
+
+
+def test_what_is_not_defined_there_keeps_no_method(config):
+    """A metric that has no result would else have had the maps made for its sake."""
+    told, metrics = [], ["sparseness", {"name": "deletion", "steps": 4}, "shortcut_detection"]
+    result = vb.run(config(budget="9s", metrics=metrics), told=told.append)
+    assert "2 of 6 results are left out" in told[0]
+    assert told[0].endswith("Over budget: smooth_grad.")
+    assert not [*result.out.rglob("smooth_grad*/maps*")]
+    assert {method for method, _ in left_out(result)} == {"smooth_grad"}
+
+
+def test_a_refused_budget_forgets_nothing(config):
+    before = left_out(vb.run(config(budget="25s")))
+    with pytest.raises(vb.VexbenchError, match="more than the budget of 1s"):
+        vb.run(config(budget="1s"))
+    assert left_out(vb.Result(config().out)) == before
 
 
 def test_a_larger_budget_takes_it_up(config, monkeypatch):

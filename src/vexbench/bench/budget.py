@@ -1,7 +1,7 @@
 """A budget kept: what costs most is left out, and noted as over budget, until a larger budget takes it up again."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from vexbench.bench.estimate import estimate
+from vexbench.bench.estimate import Estimate, estimate
 from vexbench.bench.material import home_of, load_pixels
 from vexbench.bench.plan import Group, Place, Plan, Sitting
 from vexbench.bench.presets import seconds_of, span_of
@@ -49,16 +49,16 @@ def keep(study: Plan, told: Callable[[str], None]) -> Worth | None:
         and all(files.read_json(path).get("study") == [mark, len(notes)] for path in notes)
     ):
         return None
-    for path in notes:
-        path.unlink()
-    if study.config.budget is None or not (missing := set(_missing(study))):
+    missing = set(_missing(study, forgotten=notes))
+    if study.config.budget is None or not missing:
+        _forget(notes)
         return None
     budget = seconds_of(study.config.budget)
     found = estimate(study)
-    everything = [place for place, _, _ in found.table()]
+    everything = [place for place, _, _ in found.table() if found.bills[place.group].defined(*place[1:])]
     dropped = found.fitted(budget, done=[place for place in everything if place not in missing])
     rest = found.seconds(dropped)
-    if rest > budget or len(dropped) == len(everything):
+    if rest > budget or len(dropped) == len(everything) > 0:
         raise VexbenchError(
             f"the study takes about {span_of(rest)} without its {len(dropped)} dearest results, more than the budget "
             f'of {study.config.budget}; give a larger one, fewer images or methods, or preset = "quick".'
@@ -67,9 +67,10 @@ def keep(study: Plan, told: Callable[[str], None]) -> Worth | None:
         told(
             f"about {span_of(found.seconds())}, and the budget is {study.config.budget}: {len(dropped)} of "
             f"{len(everything)} results are left out, about {span_of(rest)} remain. Over budget: "
-            f"{', '.join(named(study, dropped))}."
+            f"{', '.join(named(found, dropped))}."
         )
-    _note(study, dropped, mark)
+    _forget(notes)
+    _note(found, dropped, mark)
     return found.worth(dropped)
 
 
@@ -159,33 +160,37 @@ def _guess(params: dict[str, Any], many: bool) -> int:
     return product * (64 if many and product < 64 else 8 if product == 1 else 1)
 
 
-def _missing(study: Plan) -> Iterator[Place]:
+def _missing(study: Plan, forgotten: Collection[Path] = ()) -> Iterator[Place]:
+    """Results that are not there, nor known not to be; some notes of failures do not count."""
     for number, group in enumerate(study.groups):
         for i, method in enumerate(study.methods):
             place = study.store.method(home_of(study, group), method)
             for j, metric in enumerate(study.metrics):
                 path = study.store.metric(place, metric)
-                if not any(p.exists() for p in (path, path.with_suffix(".failed.json"), place / "failed.json")):
+                settled = path, path.with_suffix(".failed.json"), place / "failed.json"
+                if not any(p.exists() and p not in forgotten for p in settled):
                     yield Place(number, i, j)
 
 
-def named(study: Plan, dropped: list[Place]) -> list[str]:
+def _forget(notes: Iterable[Path]) -> None:
+    for path in notes:
+        path.unlink()
+
+
+def named(found: Estimate, dropped: list[Place]) -> list[str]:
     """What was left out: methods as a whole, and metrics of some."""
-    by_method = Counter((place.group, place.method) for place in dropped)
-    whole = {method for method, count in by_method.items() if count == len(study.metrics)}
+    study, whole = found.study, found.whole(dropped)
     rest = Counter(study.metrics[p.metric].name for p in dropped if (p.group, p.method) not in whole)
     methods = dict.fromkeys(study.methods[method].name for _, method in sorted(whole))
     return [*methods, *(f"{name} ({count} method{'s' * (count > 1)})" for name, count in rest.items())]
 
 
-def _note(study: Plan, dropped: list[Place], mark: str) -> None:
-    paths = list[Path]()
-    for number, group in enumerate(study.groups):
-        for i, method in enumerate(study.methods):
-            gone = [place.metric for place in dropped if (place.group, place.method) == (number, i)]
-            place = study.store.method(home_of(study, group), method)
-            each = [study.store.metric(place, study.metrics[j]).with_suffix(".failed.json") for j in gone]
-            paths += [place / "failed.json"] if len(gone) == len(study.metrics) else each
+def _note(found: Estimate, dropped: list[Place], mark: str) -> None:
+    study, whole, paths = found.study, found.whole(dropped), set[Path]()
+    for number, method, metric in dropped:
+        place = study.store.method(home_of(study, study.groups[number]), study.methods[method])
+        path = study.store.metric(place, study.metrics[metric]).with_suffix(".failed.json")
+        paths.add(place / "failed.json" if (number, method) in whole else path)
     note = {"reason": f"over budget ({study.config.budget})", "error": OVER_BUDGET, "study": [mark, len(paths)]}
     for path in paths:
         files.write_json(path, note)

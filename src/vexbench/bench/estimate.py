@@ -126,11 +126,21 @@ class Estimate:
     def _row(self, number: int, method: int, gone: Collection[Place]) -> tuple[float, set[int]]:
         """Seconds of a method without what its metrics share with other methods, and which metrics it has."""
         bill = self.bills[number]
-        kept = [metric for metric in range(len(bill.metrics)) if Place(number, method, metric) not in gone]
-        if bill.methods[method].reason or not kept:
+        kept = [place.metric for place in self._defined(number, method) if place not in gone]
+        if bill.methods[method].reason or (not kept and self._defined(number, method)):
             return 0.0, set()
-        seconds = bill.maps(method) + sum(seconds for _, seconds in bill.cells(method, kept))
-        return seconds, {metric for metric in kept if not bill.metrics[metric].reason}
+        return bill.maps(method) + sum(seconds for _, seconds in bill.cells(method, kept)), set(kept)
+
+    def _defined(self, number: int, method: int) -> list[Place]:
+        """Where a method of a group will have results."""
+        bill = self.bills[number]
+        return [Place(number, method, j) for j in range(len(bill.metrics)) if bill.defined(method, j)]
+
+    def whole(self, dropped: Iterable[Place]) -> set[tuple[int, int]]:
+        """Methods, by group, none of whose results is left."""
+        gone = set(dropped)
+        methods = {(place.group, place.method) for place in gone}
+        return {method for method in methods if gone.issuperset(self._defined(*method))}
 
     def _sum(self, rows: Iterable[Iterable[tuple[float, set[int]]]]) -> float:
         """The whole, from the methods of each group."""
@@ -160,8 +170,7 @@ class Estimate:
         for number, bill in enumerate(self.bills):
             found |= {Sitting(number, index): seconds for index, seconds in enumerate(bill.syntheses)}
             for method in range(len(bill.methods)):
-                places = (Place(number, method, metric) for metric in range(len(bill.metrics)))
-                kept = [place.metric for place in places if place not in gone and bill.defined(*place[1:])]
+                kept = [place.metric for place in self._defined(number, method) if place not in gone]
                 for metric, seconds in bill.cells(method, kept):
                     found[Place(number, method, metric)] = seconds + bill.maps(method) / len(kept)
         return found
@@ -197,11 +206,7 @@ class Estimate:
         bill = self.bills[number]
         if bill.methods[method].reason:
             return None
-        left = [
-            Place(number, method, metric)
-            for metric in range(len(bill.metrics))
-            if Place(number, method, metric) not in dropped and bill.defined(method, metric)
-        ]
+        left = [place for place in self._defined(number, method) if place not in dropped]
         free = [place for place in left if place not in done]
         units = [[place] for place in free] + list(self._sharing(bill, free))
         before = sum(seconds for _, seconds in bill.cells(method, [place.metric for place in left]))

@@ -124,7 +124,7 @@ def _plain(found: "Estimate") -> dict[str, Any]:
         answer["budget"] = {
             "seconds": limit,
             "left": round(found.seconds(dropped), 1),
-            "named": named(study, dropped),
+            "named": named(found, dropped),
             "over_budget": [[methods[place.method], metrics[place.metric]] for place in dropped],
         }
     return answer
@@ -193,5 +193,8 @@ def _print(told: dict[str, Any]) -> None:
         console.print(f"not computed ({count}): {reason}", style="dim")
     if budget := told.get("budget"):
         over = len(budget["over_budget"])
-        console.print(f"\nwithin the budget: about {span_of(budget['left'])}, without {over} results over budget")
+        fits = (
+            "within the budget" if over < len(cells) and budget["left"] <= budget["seconds"] else "more than the budget"
+        )
+        console.print(f"\n{fits}: about {span_of(budget['left'])}, without {over} results over budget")
         console.print(", ".join(budget["named"]))
