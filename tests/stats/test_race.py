@@ -81,6 +81,31 @@ def test_what_hardly_ever_happens_is_beyond_it():
     assert wrong > (1 - LEVEL) * places
 
 
+def test_a_method_of_another_scale_makes_no_others_equal():
+    """As stabilities of random maps: a thousand times what others have, and theirs are not the same for that."""
+
+    def scores_of(draw: np.random.Generator) -> np.ndarray:
+        scores = close(draw, draw.normal(size=size()))
+        scores[:, 0] = -1e6 * draw.gamma(4.0, size=scores[:, 0].shape)
+        return scores
+
+    places, wrong = told(scores_of)
+    assert places > STUDIES
+    assert wrong <= (1 - LEVEL) * places
+    few = settled(scores_of(np.random.default_rng(0)))
+    assert (few[1:] == 0).any()
+
+
+def test_a_method_with_a_score_of_two_images_is_last_in_a_race_too():
+    draw = np.random.default_rng(0)
+    scores = np.stack([draw.normal(level, 0.1, 48) for level in (3, 2, 1, 9)], 1)[:, :, None]
+    scores[2:, 3] = scores[16:, 0] = np.nan
+    raced = rank_raced(
+        rank_table(bootstrap(scores), UP[:1]), scores, np.array([[16], [48], [48], [48]]), UP[:1], draws=weights(48)
+    )
+    assert raced.mean[:, 0].tolist() == [1, 2, 3, 4]
+
+
 def test_clear_ranking_is_settled_at_the_first_look():
     assert (settled(spread(np.random.default_rng(0), 3.0, noise=0.3)) == LEAST).all()
 

@@ -105,7 +105,7 @@ def mistaken(
     """
     signed = np.where(higher, scores, -scores)
     seen = np.where(settled > 0, settled, len(scores))
-    margin = NEARLY * np.abs(signed).max((0, 1))
+    margin = np.stack([NEARLY * _larger(signed[:, :, j]) for j in range(len(higher))], 2)
     all_of = signed.mean(0)
     so_far = np.cumsum(signed, 0) / np.arange(1, len(signed) + 1)[:, None, None]
     shared = np.minimum(seen[:, None], seen) - 1
@@ -118,7 +118,7 @@ def mistaken(
 
 
 def _places(
-    lead: Float[np.ndarray, "methods methods metrics"], margin: Float[np.ndarray, " metrics"]
+    lead: Float[np.ndarray, "methods methods metrics"], margin: Float[np.ndarray, "methods methods metrics"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best and the worst place that each method may claim, by the leads of the others on it."""
     worst = (lead >= -margin).sum(1)  # itself counts, too
@@ -137,11 +137,16 @@ def _compare(
     mean = lead.sum(0) / n
     spread = np.where(known, (lead - mean) ** 2, 0.0).sum(0) / (n - 1)
     half = -stdtrit(n - 1.0, alpha) * np.sqrt(spread * left / (n + left) / n)
-    size = np.abs(np.nan_to_num(scores)).max(initial=0.0)
-    near = enough & (np.abs(lead) <= NEARLY * size).all(0)
+    near = enough & (np.abs(lead) <= NEARLY * _larger(scores)).all(0)
     values = np.sort(scores, axis=0)
     distinct = ((values[1:] - values[:-1] > 0).sum(0) + 1) * 2 > len(scores)
     return np.where(enough, mean - half, -np.inf), near, distinct[:, None]
+
+
+def _larger(scores: Float[np.ndarray, "n methods"]) -> Float[np.ndarray, "methods methods"]:
+    """The largest absolute score of either method of a pair: one of another scale says nothing of what is near."""
+    size = np.abs(np.nan_to_num(scores)).max(0, initial=0.0)
+    return np.maximum(size[:, None], size)
 
 
 def _closed(ahead: Bool[np.ndarray, "methods methods"]) -> Bool[np.ndarray, "methods methods"]:

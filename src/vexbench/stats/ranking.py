@@ -125,9 +125,11 @@ def rank_raced(
 ) -> RankTable:
     """The ranks again on the metrics on which a race stopped methods, each pair by the images that both have seen.
 
-    Methods that saw more images than others have another mean for that alone: some images are harder for all.
+    Methods that saw more images than others have another mean for that alone: some images are harder for all. Those
+    with a score of fewer than `FEWEST` images are the last here, too.
     """
     mean, drawn = table.mean.copy(), table.draws.copy()
+    scores = np.where(np.isfinite(scores).sum(0) >= min(FEWEST, len(scores)), scores, np.nan)
     for j in np.flatnonzero((seen < len(scores)).any(0)):
         counts, stage = np.unique(seen[:, j], return_inverse=True)
         stages = [means(scores[:n, :, [j]], draws[:, :n]) for n in counts]

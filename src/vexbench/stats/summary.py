@@ -130,7 +130,7 @@ class Summary:
         """Whether these methods have equal scores, but for rounding, on every image and every metric of quality."""
         quality = [j for j, metric in enumerate(self.metrics) if metric.family != "cost"]
         scores = self.scores[:, :, quality]
-        size = np.abs(np.nan_to_num(scores)).max((0, 1), initial=0)
+        size = np.abs(np.nan_to_num(scores[:, list(which)])).max((0, 1), initial=0)
         # the images that all of them have come to
         asked = np.arange(len(scores))[:, None] < self.seen[list(which)][:, quality].min(0)
         first = scores[:, which[0]]
