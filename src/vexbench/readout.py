@@ -7,6 +7,7 @@ from typing import Any, Literal, cast, final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from vexbench.errors import VexbenchError
 from vexbench.types import Images, Logits, Scores, Targets
@@ -60,6 +61,7 @@ class AskedAgain(torch.autograd.Function):
         return ask(images)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, signal: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The answer with its graph."""
         with differentiating():

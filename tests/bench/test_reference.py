@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import vexbench as vb
 from vexbench.cli import main
@@ -25,6 +26,9 @@ METRICS = [
     {"name": "faithfulness_correlation", "samples": 12},
     {"name": "max_sensitivity", "samples": 1},
     "sparseness",
+    # of other networks, too
+    {"name": "f_fidelity", "steps": 2, "samples": 1},
+    "data_randomisation",
 ]
 
 
@@ -73,6 +77,16 @@ def test_studies_of_two_precisions_hold_two_networks(tmp_path):
         study(tmp_path / "fp32", precision="bf16")
     with pytest.raises(vb.VexbenchError, match="the plain way in fp32"):
         vb.StudyConfig(reference=True, precision="bf16")
+
+
+def test_a_network_of_another_precision_than_the_study_is_refused(tmp_path):
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    network = vb.Classifier(torch.nn.Sequential(*layers, torch.nn.Linear(4, 6)), input_size=32, precision="bf16")
+    given = {"models": [network], "datasets": [{"name": "scenes", "per_class": 1}]}
+    with pytest.raises(vb.VexbenchError, match=r'scores in bf16, and the study in fp32; give .* precision = "bf16"'):
+        vb.run(vb.StudyConfig(**given, methods=["random"], metrics=["sparseness"], out=tmp_path))
+    vb.run(vb.StudyConfig(**given, methods=["random"], metrics=["sparseness"], out=tmp_path, precision="bf16"))
 
 
 def asked(monkeypatch, *arguments):

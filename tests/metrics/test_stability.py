@@ -195,6 +195,16 @@ def answers(probe, leaf, asked):
 
 
 @pytest.mark.parametrize("asked", ["scores", "gradients"])
+def test_a_second_derivative_of_answers_is_refused_rather_than_wrong(probe, asked):
+    with differentiating():
+        leaf = probe.images.clone().requires_grad_()
+        given = answers(probe.differentiably(leaf, lambda: softened(3.0)), leaf, asked)
+        (found,) = torch.autograd.grad(given.square().sum(), leaf, create_graph=True)
+        with pytest.raises(RuntimeError, match="not have been used"):
+            torch.autograd.grad(found.sum(), leaf)
+
+
+@pytest.mark.parametrize("asked", ["scores", "gradients"])
 def test_answers_keep_no_graph_of_the_network(probe, asked):
     """What a convolution gave is gone when the answers are there, and comes again for few images at a time."""
     kept, sizes = [], []

@@ -264,6 +264,26 @@ def test_scores_in_bf16_are_near_and_gradients_are_those_of_fp32():
     assert 0 < (patches[0] - patches[1]).abs().max() / theirs.logits.abs().max() < 0.02
 
 
+class Steadied(nn.Module):
+    """Averages in float32, whatever its features are in, as networks for half precision do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images).float().mean((2, 3)))
+
+
+def test_a_network_that_takes_no_bf16_is_scored_in_fp32():
+    images, network = torch.rand(4, 3, 32, 32), Steadied()
+    exact, coarse = (vb.Probe(vb.Classifier(network, precision=kind), images, [0] * 4) for kind in ("fp32", "bf16"))
+    assert torch.equal(coarse.scores([images]), exact.scores([images]))
+    places = [(top, 8) for top in range(0, 24, 4)]
+    found, expected = (probe.scores_patched(places, 7, 0 * images) for probe in (coarse, exact))
+    assert torch.equal(found, expected)
+
+
 def test_a_precision_that_does_not_exist_is_refused():
     with pytest.raises(vb.VexbenchError, match="fp16"):
         vb.Classifier(named("plain_cnn"), precision="fp16")

@@ -145,6 +145,11 @@ def _choices(registry: Registry[Any], picks: Iterable[Pick], preset: str | None 
 def _classifier(model: object, config: StudyConfig) -> Classifier:
     where = usable_device(config.device)
     if isinstance(model, Classifier):
+        if model.precision != config.precision == "fp32" and not config.reference:
+            raise VexbenchError(
+                f"the classifier '{model.name}' scores in {model.precision}, and the study in fp32; "
+                f'give the study precision = "{model.precision}".'
+            )
         classifier = copy(model)  # the study's settings are not the caller's
     else:
         classifier = demo_classifier(str(model)) if model in EMBEDDED else load_classifier(Path(str(model)))

@@ -109,4 +109,5 @@ def _masked_copy(probe: Probe, checkpoint: str) -> Classifier:
         named = checkpoint or "the shipped copy, one of the demo network,"
         raise NotApplicable(f"{named} is no fine-tuned copy {how}")
     copy.module.to(probe.classifier.device)
+    copy.folding, copy.precision = probe.classifier.folding, probe.classifier.precision
     return copy

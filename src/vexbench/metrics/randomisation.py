@@ -232,6 +232,7 @@ def data_randomisation(
             "train it on fewer images, or for more epochs."
         )
     other.module.to(probe.classifier.device)
+    other.folding, other.precision = probe.classifier.folding, probe.classifier.precision
     key = ("twin", other.digest)
     changed = explain.variant(key, lambda: probe.of(classifier=other, key=key))
     return alike(maps)(changed)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final, final
 
@@ -174,8 +175,16 @@ class Classifier:
                 return folded
         graph = traced(self.module)
         usable = graph is not None and self._alike(graph, images)
-        self._kept = (state, Folded(graph, PRECISIONS[self.precision]) if graph is not None and usable else None)
+        self._kept = (state, self._folded(graph, images) if graph is not None and usable else None)
         return self._kept[1]
+
+    def _folded(self, graph: fx.GraphModule, images: Images) -> Folded:
+        """In the precision of scores; in float32 where the network's code takes no other."""
+        folded = Folded(graph, PRECISIONS[self.precision])
+        with suppress(Exception), torch.no_grad():  # whatever a step does that is given another precision
+            folded(self.normalise(images))
+            return folded
+        return Folded(graph, torch.float32)
 
     def _alike(self, graph: fx.GraphModule, images: Images) -> bool:
         """Whether a graph gives the network's logits."""
