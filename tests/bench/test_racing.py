@@ -4,12 +4,19 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 
 import vexbench as vb
+from vexbench.bench import budget as budgeting
+from vexbench.bench import run as running
+from vexbench.bench.estimate import Bill, Estimate
+from vexbench.bench.price import MethodPrice, MetricPrice, Price
 from vexbench.errors import VexbenchError
 from vexbench.results.frame import load
 
 EACH = 24
+LEVELS = {"saliency": 4.0, "cam": 4.0, "grad_cam": 4.0, "random": 1.0, "centre_gaussian": 0.98, "sobel_edges": 0.96}
+"""Scores of methods that go on for long, and of some that stop for being behind them."""
 
 
 def study(photographs: Path, classifier: vb.Classifier, out: Path, **changes) -> vb.StudyConfig:
@@ -68,6 +75,57 @@ def test_interrupted_race_stops_the_same_cells(raced, photographs, classifier, t
         vb.run(config, progress=interrupt)
     assert vb.run(config).frame().equals(raced)
     assert not load(config.out).pending
+
+
+def test_what_a_failed_method_settled_stays_settled(photographs, classifier, tmp_path, monkeypatch):
+    """Else its rivals would go on behind a gap."""
+
+    def scored(metric, maps, probe, **_):
+        if len(runs) > 1 and current == ("cam", 1):
+            raise RuntimeError("worn out")
+        source = torch.Generator().manual_seed(sum(map(ord, current[0])) + 100 * current[1])
+        return LEVELS[current[0]] + 0.5 * torch.randn(len(maps), generator=source)
+
+    def work(self, task):
+        nonlocal current
+        current = self.study.methods[task.method].name, task.chunk
+        return plainly(self, task)
+
+    current, runs, plainly = ("", 0), [], running.Runner.work
+    monkeypatch.setattr(running, "scores_of", scored)
+    monkeypatch.setattr(running.Runner, "work", work)
+    config = study(photographs, classifier, tmp_path / "study", methods=[*LEVELS], metrics=["insertion"])
+    for folder in ("whole", "study", "study"):
+        result = vb.run(config.model_copy(update={"out": tmp_path / folder}))
+        runs += [result.frame().filter(pl.col("score").is_not_null())]
+        runs += [None] * (folder == "whole")
+    whole, _, first, again = runs
+    assert [*result.failures()] == ["RuntimeError: worn out"]
+    assert first.equals(again)
+    counts = [dict(frame.group_by("method").len().iter_rows()) for frame in (whole, first)]
+    early = [name for name, count in counts[0].items() if count < 48]
+    assert len(early) >= 3
+    assert {name: counts[1][name] for name in early} == {name: counts[0][name] for name in early}
+
+
+def test_what_was_over_budget_is_taken_up_behind_the_end_of_a_race(photographs, classifier, tmp_path, monkeypatch):
+    def priced(planned):
+        dear = [MetricPrice(Price(0.0, 10.0 if one.name == "deletion" else 0.01)) for one in planned.metrics]
+        methods = tuple(MethodPrice(Price(0.0, 0.01, 3.0), Price(0.0, 0.01, 3.0)) for _ in planned.methods)
+        bills = [Bill(group, methods, tuple(dear), 2.0, 0.0, 0.0, 0.0, 0.001) for group in planned.groups]
+        return Estimate(planned, tuple(bills), 0.0)
+
+    monkeypatch.setattr(budgeting, "estimate", priced)
+    config = study(photographs, classifier, tmp_path / "study")
+    before = vb.run(config.model_copy(update={"budget": "60s"})).frame().filter(pl.col("score").is_not_null())
+    assert set(before["metric"]) == {"sparseness", "passes"}
+    before = before.filter(metric="sparseness")
+    found = vb.run(config)
+    assert found.failures() == {}
+    counts = [
+        dict(frame.group_by("method").len().iter_rows()) for frame in (before, found.frame().filter(metric="deletion"))
+    ]
+    assert any(counts[1][name] > counts[0][name] for name in counts[0])
 
 
 def test_finished_race_is_left_alone(photographs, classifier, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vexbench.bench.material import home_of
 from vexbench.bench.plan import Group, Plan
@@ -32,43 +32,38 @@ class Race:
         return [metric for metric in metrics if not settled[self._study.metrics.index(metric)]]
 
     def _settled(self, group: Group, chunk: int) -> np.ndarray:
-        scores = self._scores(group, chunk)
+        scores, ended = self._scores(group, chunk)
         higher = np.array([METRICS[metric.name].direction == "higher" for metric in self._study.metrics])
         raced = np.array([METRICS[metric.name].family != "cost" for metric in self._study.metrics], dtype=bool)
         settled = np.zeros(scores.shape[1:], dtype=bool)
         if raced.any() and len(scores) >= LEAST:
             looks = range(group.chunk, len(group.dataset), group.chunk)
-            found = race(scores[:, :, raced], higher[raced], total=len(group.dataset), looks=looks, level=self._level)
+            given = {"total": len(group.dataset), "looks": looks, "level": self._level, "ended": ended[:, raced]}
+            found = race(scores[:, :, raced], higher[raced], **given)
             settled[:, raced] = found > 0
             # a cost takes part in no ranking, and is known from few images: it stops with all else
-            rest = settled[:, raced] | self._failed(group)[:, raced]
+            rest = settled[:, raced] | (ended[:, raced] < len(group.dataset))
             settled[:, ~raced] = np.all(rest, axis=1, keepdims=True)
         return settled
 
-    def _scores(self, group: Group, chunk: int) -> Float[np.ndarray, "images methods metrics"]:
+    def _scores(
+        self, group: Group, chunk: int
+    ) -> tuple[Float[np.ndarray, "images methods metrics"], Int[np.ndarray, "methods metrics"]]:
+        """The scores of the images before a chunk, and of how many images there are any where a cell has failed."""
         study, images = self._study, min(chunk * group.chunk, len(group.dataset))
         scores = np.full((images, len(study.methods), len(study.metrics)), np.nan)
+        ended = np.full(scores.shape[1:], len(group.dataset))
         place_of = {id: place for place, id in enumerate(group.dataset.ids[:images])}
         for i, method in enumerate(study.methods):
             for j, metric in enumerate(study.metrics):
                 path = self._path(group, method, metric)
-                failed = path.with_suffix(".failed.json").exists() or (path.parent / "failed.json").exists()
-                table = None if failed else files.read_rows(path, chunk)
+                table = files.read_rows(path, chunk)
+                if path.with_suffix(".failed.json").exists() or (path.parent / "failed.json").exists():
+                    ended[i, j] = 0 if table is None else len(table)
                 if table is not None:
                     table = table.filter(table["image"].is_in(list(place_of)))
                     scores[[place_of[id] for id in table["image"]], i, j] = table["score"].to_numpy()
-        return scores
-
-    def _failed(self, group: Group) -> np.ndarray:
-        return np.array(
-            [
-                [
-                    self._path(group, method, metric).with_suffix(".failed.json").exists()
-                    for metric in self._study.metrics
-                ]
-                for method in self._study.methods
-            ]
-        )
+        return scores, ended
 
     def _path(self, group: Group, method: Choice, metric: Choice) -> Path:
         home = home_of(self._study, group)

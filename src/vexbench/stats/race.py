@@ -32,11 +32,13 @@ def race(
     total: int,
     looks: Sequence[int],
     level: float,
+    ended: Int[np.ndarray, "methods metrics"] | None = None,
 ) -> Int[np.ndarray, "methods metrics"]:
     """After how many images the place of each method is settled on each metric; 0 where it goes on.
 
     `scores` are those of the first images of `total`, in random order; NaN is not defined, and what was not computed
-    because its place is settled. `looks` are all image counts after which the race is judged, from first to last.
+    because its place is settled. `looks` are all image counts after which the race is judged, from first to last;
+    `ended` says after how many images a method failed: nobody waits for it from then on, and what it settled stays so.
 
     Of all places on a metric, a share of at most 1 − `level` is expected to be wrong, whatever the scores: a false
     comparison misplaces two methods, and P = k (M − k) + k (k − 1) / 2 comparisons of M methods can be false to a
@@ -68,6 +70,8 @@ def race(
         for j in range(metrics):
             out = ahead[j].sum(0) >= TOP
             absent = ~np.isfinite(seen[:, :, j]).any(0)
+            if ended is not None:
+                absent |= ended[:, j] < n
             known = ahead[j] | ahead[j].T | tied[j] | np.eye(methods, dtype=bool)
             place = out | (known | out | absent).all(1) & ~absent
             settled[place & (settled[:, j] == 0), j] = n
